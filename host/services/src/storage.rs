@@ -1,0 +1,37 @@
+//! The port to document stores. Services see nothing of the engine behind it.
+
+pub mod embedded;
+
+use async_trait::async_trait;
+use bson::{Bson, Document, RawDocumentBuf};
+pub use coglex_docstore::model::{Change, Find, IndexSpec, Update, UpdateOutcome};
+use futures_util::stream::BoxStream;
+
+pub use coglex_docstore::{Error as StoreError, Result};
+
+/// Documents as they come from a store, raw, one by one.
+pub type DocumentStream = BoxStream<'static, Result<RawDocumentBuf>>;
+
+/// A store of documents with MongoDB's semantics. A write is durable when its
+/// future resolves.
+#[async_trait]
+pub trait DocumentStore: Send + Sync + 'static {
+    /// Whether the store answers.
+    async fn ping(&self) -> Result<()>;
+    /// The document with this `_id`.
+    async fn get(&self, collection: &str, id: Bson) -> Result<Option<RawDocumentBuf>>;
+    /// Documents that match, as a stream.
+    async fn find(&self, collection: &str, find: Find) -> Result<DocumentStream>;
+    /// How many match.
+    async fn count(&self, collection: &str, filter: Document) -> Result<u64>;
+    /// Inserts all or none; every document has an `_id`.
+    async fn insert(&self, collection: &str, documents: Vec<RawDocumentBuf>) -> Result<()>;
+    /// Changes documents, atomically for each.
+    async fn update(&self, collection: &str, update: Update) -> Result<UpdateOutcome>;
+    /// Deletes documents; answers how many.
+    async fn delete(&self, collection: &str, filter: Document, many: bool) -> Result<u64>;
+    /// Makes an index unless it is there.
+    async fn create_index(&self, collection: &str, index: IndexSpec) -> Result<()>;
+    /// Names of the collections.
+    async fn collections(&self) -> Result<Vec<String>>;
+}
