@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bson::{Bson, Document};
 
+use crate::caller::Credentials;
 use crate::error::Result;
 use crate::storage::DocumentStore;
 
@@ -98,6 +99,12 @@ impl Accounts {
 
     /// The user whose session the token is, if it is valid and not revoked.
     pub async fn session(&self, realm: &str, token: &str) -> Result<Option<User>> {
+        todo!()
+    }
+
+    /// The realm's user among a request's credentials: the bearer token is tried
+    /// first, then that realm's cookie.
+    pub async fn session_of(&self, realm: &str, credentials: &Credentials) -> Result<Option<User>> {
         todo!()
     }
 

@@ -22,3 +22,26 @@ pub struct PluginCaller {
     /// What it may touch.
     pub grants: Grants,
 }
+
+/// What a request brought to show who sends it. Collected by the HTTP door
+/// once, handed to [`crate::Accounts::session_of`] when somebody asks.
+#[derive(Clone, Default)]
+pub struct Credentials {
+    /// Whether the server's API key was sent and is right.
+    pub api_key: bool,
+    /// The token of `Authorization: Bearer`, unverified.
+    pub bearer: Option<String>,
+    /// Session cookies as (realm, token), unverified.
+    pub cookies: Vec<(String, String)>,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let realms: Vec<&str> = self.cookies.iter().map(|(realm, _)| realm.as_str()).collect();
+        f.debug_struct("Credentials")
+            .field("api_key", &self.api_key)
+            .field("bearer", &self.bearer.as_ref().map(|_| "***"))
+            .field("cookies", &realms)
+            .finish()
+    }
+}
