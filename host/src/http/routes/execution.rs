@@ -1,0 +1,58 @@
+//! `/service/execution/v1`: functions that plugins brought.
+
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use coglex_runtime::CallContext;
+use coglex_services::caller::Credentials;
+use http::header;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::app::AppState;
+use crate::functions;
+use crate::http::error::ApiError;
+use crate::http::extract::{ApiKey, JsonText, RequestId};
+
+/// The body of a call. Both parts go to the guest as the client wrote them.
+#[derive(Deserialize)]
+#[serde(default)]
+struct Call<'a> {
+    #[serde(borrow)]
+    args: Option<&'a RawValue>,
+    #[serde(borrow)]
+    kwargs: Option<&'a RawValue>,
+}
+
+impl Default for Call<'_> {
+    fn default() -> Self {
+        Self { args: None, kwargs: None }
+    }
+}
+
+/// `POST execute/{function}/`: runs it and answers with its JSON value.
+pub(crate) async fn execute(
+    _key: ApiKey,
+    State(state): State<AppState>,
+    Path(function): Path<String>,
+    credentials: Credentials,
+    request_id: RequestId,
+    JsonText(body): JsonText,
+) -> Result<Response, ApiError> {
+    let call: Call = serde_json::from_slice(&body).map_err(|_| {
+        ApiError::bad_request("invalid_json", "The body is not a JSON object.")
+    })?;
+    let args = part(call.args, "args", '[', "an array")?;
+    let kwargs = part(call.kwargs, "kwargs", '{', "an object")?;
+    let context = CallContext { request_id: request_id.0, credentials, users: Vec::new() };
+    let answer = functions::run(&state, &function, args, kwargs, context).await?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], answer).into_response())
+}
+
+/// The text of one part, or an empty one of its kind.
+fn part(raw: Option<&RawValue>, name: &str, open: char, kind: &str) -> Result<String, ApiError> {
+    match raw.map(RawValue::get) {
+        None | Some("null") => Ok(if open == '[' { "[]" } else { "{}" }.to_owned()),
+        Some(text) if text.starts_with(open) => Ok(text.to_owned()),
+        Some(_) => Err(ApiError::bad_request("invalid_body", format!("`{name}` must be {kind}."))),
+    }
+}
