@@ -1,0 +1,57 @@
+//! Generated from `wit/`. Nothing outside this crate names what is in here;
+//! the export macros reach it through `coglex_sdk::__private`.
+#![allow(
+    missing_docs,
+    unsafe_code,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::allow_attributes_without_reason,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "generated code: the canonical ABI is raw memory by nature"
+)]
+
+/// What a plugin imports.
+pub mod capabilities {
+    wit_bindgen::generate!({
+        path: "../wit",
+        world: "coglex:plugin/capabilities",
+        generate_all,
+    });
+}
+
+/// What a gateway app exports.
+pub mod gateway {
+    wit_bindgen::generate!({
+        path: "../wit",
+        world: "coglex:plugin/gateway-app",
+        with: {
+            "coglex:storage/documents@0.1.0": crate::bindings::capabilities::coglex::storage::documents,
+            "coglex:auth/caller@0.1.0": crate::bindings::capabilities::coglex::auth::caller,
+            "coglex:config/settings@0.1.0": crate::bindings::capabilities::coglex::config::settings,
+            "coglex:log/logging@0.1.0": crate::bindings::capabilities::coglex::log::logging,
+        },
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export_gateway_app",
+        default_bindings_module: "coglex_sdk::__private::gateway",
+    });
+}
+
+/// What a component with functions exports.
+pub mod function {
+    wit_bindgen::generate!({
+        path: "../wit",
+        world: "coglex:plugin/function",
+        with: {
+            "coglex:storage/documents@0.1.0": crate::bindings::capabilities::coglex::storage::documents,
+            "coglex:auth/caller@0.1.0": crate::bindings::capabilities::coglex::auth::caller,
+            "coglex:config/settings@0.1.0": crate::bindings::capabilities::coglex::config::settings,
+            "coglex:log/logging@0.1.0": crate::bindings::capabilities::coglex::log::logging,
+        },
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export_function",
+        default_bindings_module: "coglex_sdk::__private::function",
+    });
+}

@@ -1,0 +1,255 @@
+//! Reading.
+
+use std::marker::PhantomData;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{from_json, to_json, wit};
+use crate::error::{Error, Result};
+
+/// The most documents that one round trip to the server brings, unless told
+/// otherwise. Large enough to make the trip's cost vanish, small enough to keep
+/// a batch in the instance's memory.
+const BATCH: u32 = 200;
+
+/// Finds documents of a collection: all of them, until narrowed.
+///
+/// ```no_run
+/// # use coglex_sdk::prelude::*;
+/// # fn main() -> Result<()> {
+/// let titles: Vec<Value> = storage::find("items")
+///     .filter(json!({"type": "important"}))
+///     .project(json!({"title": 1}))
+///     .sort(json!({"created": -1}))
+///     .skip(20)
+///     .limit(20)
+///     .all()?;
+/// # Ok(()) }
+/// ```
+#[must_use = "a find does nothing until `.one()`, `.all()`, `.iter()` or `.count()`"]
+pub fn find(collection: impl Into<String>) -> Find {
+    Find {
+        collection: collection.into(),
+        filter: None,
+        projection: None,
+        sort: None,
+        skip: 0,
+        limit: None,
+        batch: BATCH,
+        error: None,
+    }
+}
+
+/// A find in the making; see [`find`].
+#[derive(Debug)]
+#[must_use = "a find does nothing until `.one()`, `.all()`, `.iter()` or `.count()`"]
+pub struct Find {
+    collection: String,
+    filter: Option<String>,
+    projection: Option<String>,
+    sort: Option<String>,
+    skip: u64,
+    limit: Option<u64>,
+    batch: u32,
+    /// The first part that could not be written, reported when the find runs.
+    error: Option<Error>,
+}
+
+impl Find {
+    /// Only documents that match, e.g. `json!({"done": false})`.
+    pub fn filter(mut self, filter: impl Serialize) -> Self {
+        self.filter = self.text("filter", &filter);
+        self
+    }
+
+    /// Only these fields, or all but these, e.g. `json!({"title": 1})`.
+    pub fn project(mut self, projection: impl Serialize) -> Self {
+        self.projection = self.text("projection", &projection);
+        self
+    }
+
+    /// In this order, e.g. `json!({"created": -1})`.
+    pub fn sort(mut self, sort: impl Serialize) -> Self {
+        self.sort = self.text("sort", &sort);
+        self
+    }
+
+    /// Passes over the first `n` matches.
+    pub fn skip(mut self, n: u64) -> Self {
+        self.skip = n;
+        self
+    }
+
+    /// At most `n` documents.
+    pub fn limit(mut self, n: u64) -> Self {
+        self.limit = Some(n);
+        self
+    }
+
+    /// How many documents one round trip to the server brings (200). Fewer save
+    /// memory when documents are large.
+    pub fn batch(mut self, n: u32) -> Self {
+        self.batch = n.max(1);
+        self
+    }
+
+    /// The first match, or none.
+    pub fn one<T: DeserializeOwned>(self) -> Result<Option<T>> {
+        self.limit(1).iter()?.next().transpose()
+    }
+
+    /// Every match.
+    pub fn all<T: DeserializeOwned>(self) -> Result<Vec<T>> {
+        self.iter()?.collect()
+    }
+
+    /// Every match, one by one, fetched in batches: memory stays small however
+    /// many there are.
+    ///
+    /// ```no_run
+    /// # use coglex_sdk::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let mut total = 0.0;
+    /// for order in storage::find("orders").iter::<Value>()? {
+    ///     total += order?["amount"].as_f64().unwrap_or_default();
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn iter<T: DeserializeOwned>(self) -> Result<Documents<T>> {
+        let (collection, options, batch) = self.options()?;
+        let cursor = wit::find(&collection, &options)?;
+        Ok(Documents {
+            collection,
+            cursor: Some(cursor),
+            ready: Vec::new().into_iter(),
+            batch,
+            document: PhantomData,
+        })
+    }
+
+    /// How many documents match the filter; skip and limit do not matter.
+    pub fn count(self) -> Result<u64> {
+        let (collection, options, _) = self.options()?;
+        Ok(wit::count(&collection, &options.filter)?)
+    }
+
+    fn options(self) -> Result<(String, wit::FindOptions, u32)> {
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        let batch = match self.limit {
+            Some(limit) => self
+                .batch
+                .min(u32::try_from(limit).unwrap_or(u32::MAX))
+                .max(1),
+            None => self.batch,
+        };
+        let options = wit::FindOptions {
+            filter: self.filter.unwrap_or_else(|| "{}".to_owned()),
+            projection: self.projection,
+            sort: self.sort,
+            skip: self.skip,
+            limit: self.limit,
+        };
+        Ok((self.collection, options, batch))
+    }
+
+    fn text(&mut self, what: &str, value: &impl Serialize) -> Option<String> {
+        match to_json(what, value) {
+            Ok(text) => Some(text),
+            Err(error) => {
+                self.error.get_or_insert(error);
+                None
+            }
+        }
+    }
+}
+
+/// The documents that a find yields. Ends after the first error.
+#[must_use = "documents are read as the iterator is asked for them"]
+pub struct Documents<T> {
+    collection: String,
+    /// None once the server has no more.
+    cursor: Option<wit::Cursor>,
+    ready: std::vec::IntoIter<String>,
+    batch: u32,
+    document: PhantomData<fn() -> T>,
+}
+
+impl<T: DeserializeOwned> Iterator for Documents<T> {
+    type Item = Result<T>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ready.len() == 0 {
+            match self.cursor.as_ref()?.next(self.batch) {
+                Ok(batch) => self.ready = batch.into_iter(),
+                Err(error) => {
+                    self.cursor = None;
+                    return Some(Err(error.into()));
+                }
+            }
+        }
+        let Some(text) = self.ready.next() else {
+            self.cursor = None;
+            return None;
+        };
+        let document = from_json(&self.collection, &text);
+        if document.is_err() {
+            self.cursor = None;
+            self.ready = Vec::new().into_iter();
+        }
+        Some(document)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_find_without_a_filter_matches_everything() {
+        let (collection, options, batch) = find("items").options().unwrap();
+        assert_eq!(
+            (collection.as_str(), options.filter.as_str(), batch),
+            ("items", "{}", BATCH)
+        );
+        assert_eq!(
+            (
+                options.projection,
+                options.sort,
+                options.skip,
+                options.limit
+            ),
+            (None, None, 0, None)
+        );
+    }
+
+    #[test]
+    fn parts_are_written_as_json_in_their_order() {
+        let find = find("items")
+            .filter(json!({"a": 1}))
+            .sort(json!({"z": 1, "a": -1}))
+            .project(json!({"b": 0}))
+            .skip(3)
+            .limit(7);
+        let (_, options, batch) = find.options().unwrap();
+        assert_eq!(options.filter, r#"{"a":1}"#);
+        assert_eq!(options.sort.as_deref(), Some(r#"{"z":1,"a":-1}"#));
+        assert_eq!(options.projection.as_deref(), Some(r#"{"b":0}"#));
+        assert_eq!((options.skip, options.limit, batch), (3, Some(7), 7));
+    }
+
+    #[test]
+    fn a_filter_that_cannot_be_json_fails_when_the_find_runs() {
+        // Were it forgotten instead, the find would match every document.
+        let bad = std::collections::BTreeMap::from([(vec![1u8], 1)]);
+        let error = find("items")
+            .filter(bad)
+            .filter(json!({}))
+            .options()
+            .unwrap_err();
+        assert!(matches!(error, Error::Invalid(_)), "{error}");
+    }
+}
