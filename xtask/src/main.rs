@@ -1,1 +1,68 @@
-fn main() {}
+//! `cargo xtask`: the project's own commands.
+//!
+//! Each of them starts from a clean clone and gets what it needs by itself, so
+//! that nobody has to read a list of prerequisites first. Continuous integration
+//! runs the same commands as a person does.
+//!
+//! It drives cargo, Python and the built `coglex`; it links nothing of the
+//! project, so that it compiles in seconds and works while the rest does not.
+
+mod ci;
+mod dev;
+mod guests;
+mod mongodb;
+mod process;
+mod python;
+mod supervise;
+mod test;
+mod wasip2;
+mod workspace;
+
+use std::io::Write as _;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Coglex's own commands"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build the server and the shipped plugins, and start them with hot reload
+    Dev(dev::Options),
+    /// Run every test, with the servers and guests that they need
+    Test(test::Options),
+    /// Check what continuous integration checks: format, lints, docs, tests
+    Ci,
+    /// Build WebAssembly guests: plugins, examples and test fixtures
+    Guests(guests::Options),
+    /// Make sure that wasm32-wasip2 can be built, and print what to build it with
+    Wasip2(wasip2::Options),
+    /// Run a command until standard input closes
+    #[command(hide = true)]
+    Supervise(supervise::Options),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Dev(options) => dev::run(&options),
+        Command::Test(options) => test::run(&options),
+        Command::Ci => ci::run(),
+        Command::Guests(options) => {
+            let folder = guests::build(&wasip2::ensure()?, &options)?;
+            Ok(writeln!(std::io::stdout(), "{}", folder.display())?)
+        }
+        Command::Wasip2(options) => {
+            let toolchain = wasip2::find(&options)?;
+            Ok(writeln!(std::io::stdout(), "{toolchain}")?)
+        }
+        Command::Supervise(options) => supervise::run(&options),
+    }
+}
