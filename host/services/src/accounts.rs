@@ -1,14 +1,44 @@
 //! The auth service: accounts, passwords, sessions. Every collection is a realm
 //! of its own.
+//!
+//! A user is a document of the realm's collection:
+//! `{_id, _key, _password, _coglex: {sessions: {<hash>: {created, expires}}}, …}`.
+//! Sessions live inside it, so that one read by `_id` both checks a session and
+//! yields the user, a deleted user's sessions are dead with it, and a new
+//! password ends the others in the same atomic update. They are keyed by hash
+//! rather than listed, so that opening, closing and pruning are `$set` and
+//! `$unset` of paths that do not meet.
+//!
+//! HTTP's auth routes, the gateway's guards and guests' host functions call in
+//! here. It knows no cookies and no headers; see [`Credentials`].
 
-use std::sync::Arc;
+mod password;
+mod session;
+mod token;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bson::{Bson, Document};
+use bson::{Bson, Document, RawDocumentBuf, doc};
+use futures_util::StreamExt as _;
 
 use crate::caller::Credentials;
-use crate::error::Result;
-use crate::storage::DocumentStore;
+use crate::documents::{self, DocumentLimits};
+use crate::error::{Error, Result};
+use crate::storage::{Change, DocumentStore, Find, IndexSpec, StoreError, Update};
+use password::{Hasher, Verified};
+use session::{NewSession, Sessions};
+use token::Tokens;
+
+/// Bytes of a `_key`: an e-mail address has at most 320.
+const MAX_KEY_BYTES: usize = 320;
+/// Times that a sign-in starts over because the password's hash changed
+/// meanwhile: twice is a coincidence, more is somebody else's loop.
+const MAX_SIGN_IN_ROUNDS: usize = 3;
+/// Cookies of one realm that are tried: a browser sends one, an attacker may
+/// send many, and each costs a signature check.
+const MAX_COOKIES: usize = 4;
 
 /// Settings of the auth service.
 #[derive(Debug, Clone)]
@@ -29,6 +59,25 @@ pub struct AuthSettings {
     pub signing_key: SigningKey,
     /// `iss` of the tokens.
     pub issuer: String,
+}
+
+impl AuthSettings {
+    /// Whether the settings can work; the sentence names the one that cannot.
+    /// Meant for the start: with settings that fail here, hashing fails later.
+    pub fn check(&self) -> std::result::Result<(), String> {
+        if self.signing_key.0.len() < 32 {
+            return Err("the signing key must have at least 32 bytes".into());
+        }
+        if self.hash_concurrency == 0 {
+            return Err("the hashings that run at once must be at least 1".into());
+        }
+        if self.session_ttl < Duration::from_secs(1) {
+            return Err("a session must live for a second or longer".into());
+        }
+        password::params(self)
+            .map(drop)
+            .map_err(|error| format!("the argon2 parameters cannot work: {error}"))
+    }
 }
 
 /// A secret key; prints as `***`.
@@ -55,7 +104,6 @@ pub struct User {
 }
 
 /// The result of a sign-in.
-#[derive(Debug)]
 pub struct SignedIn {
     /// Who signed in.
     pub user: User,
@@ -65,64 +113,380 @@ pub struct SignedIn {
     pub expires: i64,
 }
 
+impl std::fmt::Debug for SignedIn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SignedIn")
+            .field("user", &self.user)
+            .field("token", &"***")
+            .field("expires", &self.expires)
+            .finish()
+    }
+}
+
 /// The auth service.
 #[derive(Clone)]
 pub struct Accounts {
     inner: Arc<Inner>,
 }
 
-#[allow(dead_code, reason = "skeleton")]
 struct Inner {
     store: Arc<dyn DocumentStore>,
-    settings: AuthSettings,
+    session_ttl: Duration,
+    hasher: Hasher,
+    tokens: Tokens,
+    /// What documents of users may be: the defaults of the storage service.
+    limits: DocumentLimits,
+    /// Realms whose unique index on `_key` is known to be there.
+    indexed: Mutex<HashSet<String>>,
 }
 
-#[allow(unused_variables, reason = "skeleton")]
 impl Accounts {
     /// A service over `store`.
     pub fn new(store: Arc<dyn DocumentStore>, settings: AuthSettings) -> Self {
-        Self { inner: Arc::new(Inner { store, settings }) }
+        Self {
+            inner: Arc::new(Inner {
+                store,
+                session_ttl: settings.session_ttl,
+                hasher: Hasher::new(&settings),
+                tokens: Tokens::new(&settings.signing_key, &settings.issuer),
+                limits: DocumentLimits::default(),
+                indexed: Mutex::default(),
+            }),
+        }
     }
 
     /// Makes a user; answers with its `_id`. `_key` and `_password` inside
     /// `document` are ignored. `Invalid` when the key is taken (the contract
     /// says 400).
-    pub async fn sign_up(&self, realm: &str, key: &str, password: &str, document: Document) -> Result<Bson> {
-        todo!()
+    pub async fn sign_up(
+        &self,
+        realm: &str,
+        key: &str,
+        password: &str,
+        mut document: Document,
+    ) -> Result<Bson> {
+        let inner = &*self.inner;
+        documents::check_collection(realm)?;
+        check_key(key)?;
+        password::check(password)?;
+        document.remove("_key");
+        document.remove("_password");
+        documents::check_document(&document, inner.limits.depth, inner.limits.document_bytes)?;
+
+        inner.ensure_index(realm).await?;
+        // A key that is taken is refused by the index; asking first spares the
+        // hashing in the usual case.
+        if inner
+            .store
+            .count(realm, doc! { "_key": { "$eq": key } })
+            .await?
+            > 0
+        {
+            return Err(taken(key));
+        }
+        let hash = inner.hasher.hash(password).await?;
+
+        let (id, identified) = documents::identified(document);
+        let mut user = doc! { "_id": id.clone(), "_key": key, "_password": hash };
+        user.extend(identified.into_iter().filter(|(name, _)| name != "_id"));
+        let raw = documents::encoded(&user, inner.limits.document_bytes)?;
+        match inner.store.insert(realm, vec![raw]).await {
+            Ok(()) => Ok(id),
+            Err(StoreError::DuplicateKey { index }) if index == key_index().name() => {
+                Err(taken(key))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Checks key, password and the further condition; opens a session. All
     /// failures are the same `NotFound`, after the same work.
-    pub async fn sign_in(&self, realm: &str, key: &str, password: &str, condition: Document) -> Result<SignedIn> {
-        todo!()
+    pub async fn sign_in(
+        &self,
+        realm: &str,
+        key: &str,
+        password: &str,
+        condition: Document,
+    ) -> Result<SignedIn> {
+        let inner = &*self.inner;
+        documents::check_collection(realm)?;
+        check_key(key)?;
+        password::check(password)?;
+        documents::check_filter(&condition, inner.limits.depth)?;
+        let filter = doc! { "$and": [{ "_key": { "$eq": key } }, condition] };
+
+        for _ in 0..MAX_SIGN_IN_ROUNDS {
+            let stored = inner.find_one(realm, filter.clone()).await?;
+            let hash = stored
+                .as_ref()
+                .and_then(|user| user.get_str("_password").ok());
+            let verified = inner.hasher.verify(password, hash).await?;
+            let (Some(mut stored), Verified::Yes { outdated }) = (stored, verified) else {
+                return Err(Error::NotFound("no user has this key and password".into()));
+            };
+
+            let now = bson::DateTime::now();
+            let session = NewSession::open(now, inner.session_ttl)?;
+            let mut set = doc! { session.path(): session.record() };
+            if outdated {
+                set.insert("_password", inner.hasher.hash(password).await?);
+            }
+            let mut change = doc! { "$set": set };
+            let surplus = Sessions::of(&stored).surplus(now);
+            if !surplus.is_empty() {
+                change.insert("$unset", surplus);
+            }
+            // The hash in the filter: a session must not be opened with a
+            // password that was changed while it was being verified.
+            let id = stored.get("_id").cloned().unwrap_or(Bson::Null);
+            let unchanged = doc! { "_id": id.clone(), "_password": stored.remove("_password").unwrap_or(Bson::Null) };
+            if inner.update(realm, unchanged, change).await?.matched == 0 {
+                continue;
+            }
+            let token = inner.tokens.issue(realm, &id, &session)?;
+            let expires = session.expires();
+            return Ok(SignedIn {
+                user: user(realm, stored),
+                token,
+                expires,
+            });
+        }
+        Err(Error::Overloaded {
+            retry_after: Duration::from_secs(1),
+        })
     }
 
     /// The user whose session the token is, if it is valid and not revoked.
     pub async fn session(&self, realm: &str, token: &str) -> Result<Option<User>> {
-        todo!()
+        let inner = &*self.inner;
+        documents::check_collection(realm)?;
+        // Nobody reaches the store with a token that we did not sign.
+        let Some(claims) = inner.tokens.verify(realm, token) else {
+            return Ok(None);
+        };
+        let Some(raw) = inner.store.get(realm, claims.id.clone()).await? else {
+            return Ok(None);
+        };
+        let stored = decoded(&raw)?;
+        if !Sessions::of(&stored).is_open(&claims, bson::DateTime::now()) {
+            return Ok(None);
+        }
+        Ok(Some(user(realm, stored)))
     }
 
     /// The realm's user among a request's credentials: the bearer token is tried
     /// first, then that realm's cookie.
     pub async fn session_of(&self, realm: &str, credentials: &Credentials) -> Result<Option<User>> {
-        todo!()
+        let cookies = credentials
+            .cookies
+            .iter()
+            .filter(|(of, _)| of == realm)
+            .take(MAX_COOKIES);
+        let tokens = credentials
+            .bearer
+            .iter()
+            .chain(cookies.map(|(_, token)| token));
+        for token in tokens {
+            if let Some(user) = self.session(realm, token).await? {
+                return Ok(Some(user));
+            }
+        }
+        Ok(None)
     }
 
     /// Revokes the session that the token is for; fine if there is none.
     pub async fn sign_out(&self, realm: &str, token: &str) -> Result<()> {
-        todo!()
+        let inner = &*self.inner;
+        documents::check_collection(realm)?;
+        let Some(claims) = inner.tokens.verify(realm, token) else {
+            return Ok(());
+        };
+        let change = doc! { "$unset": { session::path(&claims.session): "" } };
+        inner
+            .update(realm, doc! { "_id": claims.id }, change)
+            .await?;
+        Ok(())
     }
 
     /// Sets fields of a user; hashes `_password`; answers with the number of
     /// documents changed. A new password ends the user's sessions (all but the
     /// one of `keep_token`).
-    pub async fn refresh(&self, realm: &str, key: &str, document: Document, keep_token: Option<&str>) -> Result<u64> {
-        todo!()
+    pub async fn refresh(
+        &self,
+        realm: &str,
+        key: &str,
+        document: Document,
+        keep_token: Option<&str>,
+    ) -> Result<u64> {
+        let inner = &*self.inner;
+        documents::check_collection(realm)?;
+        check_key(key)?;
+        let mut set = Document::new();
+        let mut password = None;
+        for (path, value) in document {
+            match (path.as_str(), value) {
+                ("_password", Bson::String(text)) => {
+                    password::check(&text)?;
+                    password = Some(text);
+                }
+                ("_password", _) => {
+                    return Err(Error::Invalid("`_password` must be a string".into()));
+                }
+                ("_key", Bson::String(text)) => {
+                    check_key(&text)?;
+                    set.insert("_key", text);
+                }
+                ("_key", _) => return Err(Error::Invalid("`_key` must be a string".into())),
+                (name, _) if name == "_id" || name.starts_with("_id.") => {
+                    return Err(Error::Forbidden("`_id` cannot be changed".into()));
+                }
+                (name, _) if name.starts_with('$') => {
+                    return Err(Error::Invalid(
+                        "`document` takes fields to set, no operators".into(),
+                    ));
+                }
+                (_, value) => {
+                    documents::check_field(
+                        &path,
+                        &value,
+                        inner.limits.depth,
+                        inner.limits.document_bytes,
+                    )?;
+                    set.insert(path, value);
+                }
+            }
+        }
+
+        let found = inner
+            .find_one(realm, doc! { "_key": { "$eq": key } })
+            .await?;
+        let Some(stored) = found else {
+            return Err(no_such_user());
+        };
+        if let Some(password) = password {
+            set.insert("_password", inner.hasher.hash(&password).await?);
+            let claims = keep_token.and_then(|token| inner.tokens.verify(realm, token));
+            let kept = claims
+                .map(|claims| Sessions::of(&stored).only(&claims))
+                .unwrap_or_default();
+            set.insert(session::ALL, kept);
+        }
+        if set.is_empty() {
+            return Ok(0);
+        }
+        let id = stored.get("_id").cloned().unwrap_or(Bson::Null);
+        let same_user = doc! { "_id": id, "_key": { "$eq": key } };
+        let outcome = inner.update(realm, same_user, doc! { "$set": set }).await?;
+        match outcome.matched {
+            // Renamed or deleted between the two steps.
+            0 => Err(no_such_user()),
+            _ => Ok(outcome.modified),
+        }
     }
 
     /// Whether a bearer token is shaped like one of ours, so that the gateway
     /// can keep it from guests. Does not verify it.
     pub fn is_own_token(&self, token: &str) -> bool {
-        todo!()
+        self.inner.tokens.is_own(token)
     }
 }
+
+impl Inner {
+    /// Makes the realm's unique index on `_key`, once in this process's life.
+    /// Without it two sign-ups at once would make two users.
+    async fn ensure_index(&self, realm: &str) -> Result<()> {
+        // The set is only ever added to; a panic elsewhere cannot break it.
+        if self
+            .indexed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(realm)
+        {
+            return Ok(());
+        }
+        self.store.create_index(realm, key_index()).await?;
+        self.indexed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(realm.to_owned());
+        Ok(())
+    }
+
+    async fn find_one(&self, realm: &str, filter: Document) -> Result<Option<Document>> {
+        let find = Find {
+            filter,
+            limit: Some(1),
+            ..Find::default()
+        };
+        let mut found = self.store.find(realm, find).await?;
+        match found.next().await {
+            Some(raw) => Ok(Some(decoded(&raw?)?)),
+            None => Ok(None),
+        }
+    }
+
+    async fn update(
+        &self,
+        realm: &str,
+        filter: Document,
+        change: Document,
+    ) -> Result<crate::storage::UpdateOutcome> {
+        let update = Update {
+            filter,
+            change: Change::Operators(change),
+            many: false,
+            upsert: false,
+            array_filters: Vec::new(),
+        };
+        Ok(self.store.update(realm, update).await?)
+    }
+}
+
+fn key_index() -> IndexSpec {
+    IndexSpec {
+        name: None,
+        keys: doc! { "_key": 1 },
+        unique: true,
+        // A realm's collection may hold documents that are no users.
+        sparse: true,
+        expire_after: None,
+    }
+}
+
+fn check_key(key: &str) -> Result<()> {
+    if key.is_empty() || key.len() > MAX_KEY_BYTES {
+        return Err(Error::Invalid(format!(
+            "`_key` must have 1 to {MAX_KEY_BYTES} bytes"
+        )));
+    }
+    Ok(())
+}
+
+fn taken(_key: &str) -> Error {
+    // The key itself is not repeated: it is often an address, and errors are logged.
+    Error::Invalid("`_key` is taken".into())
+}
+
+fn no_such_user() -> Error {
+    Error::NotFound("no user has this key".into())
+}
+
+fn decoded(raw: &RawDocumentBuf) -> Result<Document> {
+    Document::try_from(raw).map_err(|error| Error::Unavailable(Box::new(error)))
+}
+
+/// The user as clients may see it.
+fn user(realm: &str, mut document: Document) -> User {
+    for name in documents::HIDDEN {
+        document.remove(name);
+    }
+    User {
+        realm: realm.to_owned(),
+        id: document.get("_id").cloned().unwrap_or(Bson::Null),
+        key: document.get_str("_key").unwrap_or_default().to_owned(),
+        document,
+    }
+}
+
+#[cfg(test)]
+mod tests;

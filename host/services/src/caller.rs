@@ -37,7 +37,11 @@ pub struct Credentials {
 
 impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let realms: Vec<&str> = self.cookies.iter().map(|(realm, _)| realm.as_str()).collect();
+        let realms: Vec<&str> = self
+            .cookies
+            .iter()
+            .map(|(realm, _)| realm.as_str())
+            .collect();
         f.debug_struct("Credentials")
             .field("api_key", &self.api_key)
             .field("bearer", &self.bearer.as_ref().map(|_| "***"))

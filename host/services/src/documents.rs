@@ -1,14 +1,34 @@
 //! The storage service: MongoDB-style documents under the rules of the house.
+//!
+//! HTTP handlers and guests' host functions call the same methods; each takes
+//! the [`Caller`] and decides by it before the store is asked. What may be said
+//! is checked in `rules`, what may be shown is cut in `hidden`. This module
+//! knows neither HTTP nor which engine answers.
+
+mod hidden;
+mod rules;
 
 use std::sync::Arc;
 
-use bson::{Bson, Document, RawDocumentBuf};
+use bson::oid::ObjectId;
+use bson::{Bson, Document, RawDocumentBuf, doc};
+use futures_util::StreamExt as _;
 
 use crate::caller::Caller;
-use crate::error::Result;
-use crate::storage::{Change, DocumentStore, Find, UpdateOutcome};
+use crate::error::{Error, Result};
+use crate::grants::Verb;
+use crate::json::invalid_bson;
+use crate::storage::{Change, DocumentStore, Find, Update, UpdateOutcome};
+
+pub(crate) use hidden::strip;
+pub(crate) use rules::is_reserved;
+pub(crate) use rules::{HIDDEN, collection as check_collection, document as check_document};
+pub(crate) use rules::{field as check_field, filter as check_filter};
 
 pub use crate::storage::DocumentStream;
+
+/// Documents in one insert; the bytes are bounded by the request's limit.
+const MAX_BATCH: usize = 10_000;
 
 /// Limits of the storage service.
 #[derive(Debug, Clone)]
@@ -21,6 +41,16 @@ pub struct DocumentLimits {
     pub depth: usize,
 }
 
+impl Default for DocumentLimits {
+    fn default() -> Self {
+        Self {
+            page: 1_000,
+            document_bytes: 16 * 1024 * 1024,
+            depth: 100,
+        }
+    }
+}
+
 /// The storage service.
 #[derive(Clone)]
 pub struct Documents {
@@ -28,11 +58,13 @@ pub struct Documents {
     pub(crate) limits: Arc<DocumentLimits>,
 }
 
-#[allow(unused_variables, reason = "skeleton")]
 impl Documents {
     /// A service over `store`.
     pub fn new(store: Arc<dyn DocumentStore>, limits: DocumentLimits) -> Self {
-        Self { store, limits: Arc::new(limits) }
+        Self {
+            store,
+            limits: Arc::new(limits),
+        }
     }
 
     /// The limits in force.
@@ -42,51 +74,218 @@ impl Documents {
 
     /// Whether the store answers, for readiness.
     pub async fn ping(&self) -> Result<()> {
-        todo!()
+        Ok(self.store.ping().await?)
     }
 
     /// Documents that match, as a stream. `find.limit` is the caller's to set.
-    pub async fn find(&self, caller: &Caller, collection: &str, find: Find) -> Result<DocumentStream> {
-        todo!()
+    pub async fn find(
+        &self,
+        caller: &Caller,
+        collection: &str,
+        find: Find,
+    ) -> Result<DocumentStream> {
+        authorize(caller, collection, &[Verb::Read])?;
+        rules::filter(&find.filter, self.limits.depth)?;
+        if let Some(projection) = &find.projection {
+            rules::projection(projection, self.limits.depth)?;
+        }
+        if let Some(sort) = &find.sort {
+            rules::sort(sort)?;
+        }
+        let found = self.store.find(collection, find).await?;
+        Ok(found.map(|document| document.and_then(strip)).boxed())
     }
 
     /// The document with this id. In a path, 24 hex digits mean an ObjectId or
     /// else the string; see [`id_filter`].
-    pub async fn get(&self, caller: &Caller, collection: &str, id: Bson, projection: Option<Document>) -> Result<Option<RawDocumentBuf>> {
-        todo!()
+    pub async fn get(
+        &self,
+        caller: &Caller,
+        collection: &str,
+        id: Bson,
+        projection: Option<Document>,
+    ) -> Result<Option<RawDocumentBuf>> {
+        authorize(caller, collection, &[Verb::Read])?;
+        rules::known_id(&id)?;
+        if projection.is_some() {
+            let filter = doc! { "_id": { "$eq": id } };
+            let find = Find {
+                filter,
+                projection,
+                limit: Some(1),
+                ..Find::default()
+            };
+            let mut found = self.find(caller, collection, find).await?;
+            return Ok(found.next().await.transpose()?);
+        }
+        let document = self.store.get(collection, id).await?;
+        Ok(document.map(strip).transpose()?)
     }
 
     /// How many match.
     pub async fn count(&self, caller: &Caller, collection: &str, filter: Document) -> Result<u64> {
-        todo!()
+        authorize(caller, collection, &[Verb::Read])?;
+        rules::filter(&filter, self.limits.depth)?;
+        Ok(self.store.count(collection, filter).await?)
     }
 
     /// Inserts all or none; answers with the ids, generated where absent.
-    pub async fn insert(&self, caller: &Caller, collection: &str, documents: Vec<Document>) -> Result<Vec<Bson>> {
-        todo!()
+    pub async fn insert(
+        &self,
+        caller: &Caller,
+        collection: &str,
+        documents: Vec<Document>,
+    ) -> Result<Vec<Bson>> {
+        authorize(caller, collection, &[Verb::Insert])?;
+        if documents.len() > MAX_BATCH {
+            return Err(Error::TooLarge(format!(
+                "one insert takes at most {MAX_BATCH} documents"
+            )));
+        }
+        let mut ids = Vec::with_capacity(documents.len());
+        let mut raw = Vec::with_capacity(documents.len());
+        for document in documents {
+            rules::document(&document, self.limits.depth, self.limits.document_bytes)?;
+            let (id, document) = identified(document);
+            raw.push(encoded(&document, self.limits.document_bytes)?);
+            ids.push(id);
+        }
+        if !raw.is_empty() {
+            self.store.insert(collection, raw).await?;
+        }
+        Ok(ids)
     }
 
     /// Applies a change to the first match, or to all with `many`.
-    pub async fn update(&self, caller: &Caller, collection: &str, filter: Document, change: Change, many: bool, upsert: bool) -> Result<UpdateOutcome> {
-        todo!()
+    pub async fn update(
+        &self,
+        caller: &Caller,
+        collection: &str,
+        filter: Document,
+        change: Change,
+        many: bool,
+        upsert: bool,
+    ) -> Result<UpdateOutcome> {
+        let verbs: &[Verb] = if upsert {
+            &[Verb::Update, Verb::Insert]
+        } else {
+            &[Verb::Update]
+        };
+        authorize(caller, collection, verbs)?;
+        rules::filter(&filter, self.limits.depth)?;
+        rules::change(&change, self.limits.depth, self.limits.document_bytes)?;
+        if upsert {
+            rules::upsert_filter(&filter)?;
+        }
+        let filter = match change {
+            Change::Operators(_) => filter,
+            Change::Replacement(_) => {
+                if many {
+                    return Err(Error::Invalid(
+                        "a replacement changes one document, not many".into(),
+                    ));
+                }
+                self.spare_users(collection, filter).await?
+            }
+        };
+        let update = Update {
+            filter,
+            change,
+            many,
+            upsert,
+            array_filters: Vec::new(),
+        };
+        Ok(self.store.update(collection, update).await?)
     }
 
     /// Deletes the first match, or all with `many`; answers how many.
-    pub async fn delete(&self, caller: &Caller, collection: &str, filter: Document, many: bool) -> Result<u64> {
-        todo!()
+    pub async fn delete(
+        &self,
+        caller: &Caller,
+        collection: &str,
+        filter: Document,
+        many: bool,
+    ) -> Result<u64> {
+        authorize(caller, collection, &[Verb::Delete])?;
+        rules::filter(&filter, self.limits.depth)?;
+        Ok(self.store.delete(collection, filter, many).await?)
     }
 
     /// Names of the collections that the caller may know of.
     pub async fn collections(&self, caller: &Caller) -> Result<Vec<String>> {
-        todo!()
+        let mut names = self.store.collections().await?;
+        names.retain(|name| match caller {
+            Caller::ApiKey => !is_reserved(name),
+            Caller::Plugin(plugin) => plugin.grants.mentions(name),
+        });
+        names.sort();
+        Ok(names)
+    }
+
+    /// Narrows the filter of a replacement to documents that are no users: one
+    /// that replaced a user would drop its key, password and sessions. The
+    /// question asked first is for a clear answer; the filter is what protects.
+    async fn spare_users(&self, collection: &str, filter: Document) -> Result<Document> {
+        let users = doc! { "$and": [filter.clone(), { "_key": { "$exists": true } }] };
+        if self.store.count(collection, users).await? > 0 {
+            return Err(Error::Forbidden(
+                "a user's document cannot be replaced, only its fields set".into(),
+            ));
+        }
+        Ok(doc! { "$and": [filter, { "_key": { "$exists": false } }] })
     }
 }
 
 /// The filter for an id in a URL path: 24 hex digits may be an ObjectId or a
 /// string of that shape, anything else is a string.
 pub fn id_filter(id: &str) -> Document {
-    match bson::oid::ObjectId::parse_str(id) {
-        Ok(oid) => bson::doc! { "_id": { "$in": [oid, id] } },
-        Err(_) => bson::doc! { "_id": id },
+    match ObjectId::parse_str(id) {
+        Ok(oid) => doc! { "_id": { "$in": [oid, id] } },
+        Err(_) => doc! { "_id": id },
     }
+}
+
+/// Whether the caller may do all of this in the collection. Here a forced
+/// filter or a field mask will join when grants have them.
+fn authorize(caller: &Caller, collection: &str, verbs: &[Verb]) -> Result<()> {
+    rules::collection(collection)?;
+    let Caller::Plugin(plugin) = caller else {
+        return Ok(());
+    };
+    match verbs
+        .iter()
+        .find(|verb| !plugin.grants.allows(collection, **verb))
+    {
+        Some(verb) => Err(Error::Forbidden(format!(
+            "the plugin `{}` was not granted `{verb}` on the collection `{collection}`",
+            plugin.name
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// The document with its `_id` in front, where MongoDB keeps it.
+pub(crate) fn identified(mut document: Document) -> (Bson, Document) {
+    let id = document
+        .get("_id")
+        .cloned()
+        .unwrap_or_else(|| Bson::ObjectId(ObjectId::new()));
+    if document.keys().next().is_some_and(|first| first == "_id") {
+        return (id, document);
+    }
+    document.remove("_id");
+    let mut ordered = doc! { "_id": id.clone() };
+    ordered.extend(document);
+    (id, ordered)
+}
+
+/// The document as bytes, if it is not too large.
+pub(crate) fn encoded(document: &Document, max_bytes: usize) -> Result<RawDocumentBuf> {
+    let raw = RawDocumentBuf::try_from(document).map_err(invalid_bson)?;
+    if raw.as_bytes().len() > max_bytes {
+        return Err(Error::TooLarge(format!(
+            "the document is larger than {max_bytes} bytes"
+        )));
+    }
+    Ok(raw)
 }

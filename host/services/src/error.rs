@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::storage::StoreError;
+
 /// The result of a service call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -36,4 +38,24 @@ pub enum Error {
     /// The store or a provider cannot be reached. The cause is for the log.
     #[error("the service is unavailable")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Invalid(sentence) => Error::Invalid(sentence),
+            StoreError::DuplicateKey { index } if index == "_id_" => {
+                Error::Conflict("a document with this `_id` exists already".into())
+            }
+            StoreError::DuplicateKey { index } => Error::Conflict(format!(
+                "another document has the same key in the unique index `{index}`"
+            )),
+            StoreError::TooLarge(sentence) => Error::TooLarge(sentence),
+            StoreError::Timeout => Error::Timeout,
+            StoreError::Unavailable(cause) => Error::Unavailable(cause),
+            // The store's errors may grow; what we do not know is not the
+            // client's fault, and the log will say what it was.
+            other => Error::Unavailable(Box::new(other)),
+        }
+    }
 }

@@ -1,7 +1,19 @@
 //! What a plugin may touch: what it asks for ∩ what the operator allows,
 //! computed when the plugin is loaded, and asked on every call.
+//!
+//! Pure: it knows names and verbs, no store and no plugin. A grant is a list of
+//! (collection, verbs) rather than a bit set so that conditions on documents
+//! and masks on fields can join an entry without changing its meaning.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+use crate::documents::is_reserved;
+
+/// Every collection that is not the server's own.
+const ANY: &str = "*";
 
 /// What can be done to the documents of a collection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -17,6 +29,17 @@ pub enum Verb {
     Delete,
 }
 
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Verb::Read => "read",
+            Verb::Insert => "insert",
+            Verb::Update => "update",
+            Verb::Delete => "delete",
+        })
+    }
+}
+
 /// What one plugin wants to touch in storage, or what an operator allows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,6 +51,22 @@ pub struct StorageGrant {
     pub verbs: Vec<Verb>,
 }
 
+impl StorageGrant {
+    fn covers(&self, collection: &str, verb: Verb) -> bool {
+        (self.collection == ANY || self.collection == collection) && self.verbs.contains(&verb)
+    }
+}
+
+impl fmt::Display for StorageGrant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.collection)?;
+        for (index, verb) in self.verbs.iter().enumerate() {
+            write!(f, "{} {verb}", if index > 0 { "," } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
 /// A set of grants; empty denies everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -37,14 +76,186 @@ pub struct Grants {
 }
 
 impl Grants {
-    /// What both sides agree on.
+    /// What both sides agree on: for every collection and verb, granted exactly
+    /// when both grant it. One entry a collection, in alphabetical order.
     #[must_use]
-    pub fn intersect(&self, _allowed: &Grants) -> Grants {
-        todo!()
+    pub fn intersect(&self, allowed: &Grants) -> Grants {
+        // Inside `*` both sides must say `*`; a named collection is covered by
+        // its own entry or by `*`, on either side.
+        let (asked, allowed) = (self.by_collection(), allowed.by_collection());
+        let everywhere = &verbs(&asked, ANY) & &verbs(&allowed, ANY);
+        let mut storage = Vec::new();
+        if !everywhere.is_empty() {
+            storage.push(StorageGrant {
+                collection: ANY.into(),
+                verbs: everywhere.iter().copied().collect(),
+            });
+        }
+        let named: BTreeSet<&str> = asked.keys().chain(allowed.keys()).copied().collect();
+        for collection in named {
+            if collection == ANY || is_reserved(collection) {
+                continue;
+            }
+            let both = &verbs(&asked, collection) & &verbs(&allowed, collection);
+            let beyond: Vec<Verb> = both.difference(&everywhere).copied().collect();
+            if !beyond.is_empty() {
+                storage.push(StorageGrant {
+                    collection: collection.into(),
+                    verbs: beyond,
+                });
+            }
+        }
+        Grants { storage }
     }
 
-    /// Whether these grants cover the verb on the collection.
-    pub fn allows(&self, _collection: &str, _verb: Verb) -> bool {
-        todo!()
+    /// Whether these grants cover the verb on the collection. Nothing ever
+    /// covers the server's own collections.
+    pub fn allows(&self, collection: &str, verb: Verb) -> bool {
+        !is_reserved(collection)
+            && self
+                .storage
+                .iter()
+                .any(|grant| grant.covers(collection, verb))
+    }
+
+    /// Whether any verb on the collection is covered: whether its existence may
+    /// be known.
+    pub fn mentions(&self, collection: &str) -> bool {
+        [Verb::Read, Verb::Insert, Verb::Update, Verb::Delete]
+            .into_iter()
+            .any(|verb| self.allows(collection, verb))
+    }
+
+    fn by_collection(&self) -> BTreeMap<&str, BTreeSet<Verb>> {
+        let mut map: BTreeMap<&str, BTreeSet<Verb>> = BTreeMap::new();
+        for grant in &self.storage {
+            map.entry(&grant.collection)
+                .or_default()
+                .extend(&grant.verbs);
+        }
+        map
+    }
+}
+
+/// The verbs that hold for a collection, by its own entry or by `*`.
+fn verbs(map: &BTreeMap<&str, BTreeSet<Verb>>, collection: &str) -> BTreeSet<Verb> {
+    [collection, ANY]
+        .into_iter()
+        .filter_map(|name| map.get(name))
+        .flatten()
+        .copied()
+        .collect()
+}
+
+/// For people: `my_collection: read, insert; *: read`, or `nothing`.
+impl fmt::Display for Grants {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.storage.is_empty() {
+            return f.write_str("nothing");
+        }
+        for (index, grant) in self.storage.iter().enumerate() {
+            write!(f, "{}{grant}", if index > 0 { "; " } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const VERBS: [Verb; 4] = [Verb::Read, Verb::Insert, Verb::Update, Verb::Delete];
+    const NAMES: [&str; 6] = ["*", "a", "b", "users", "_coglex_keys", "system.users"];
+
+    fn grants() -> impl Strategy<Value = Grants> {
+        let grant = (
+            prop::sample::select(&NAMES[..]),
+            prop::sample::subsequence(VERBS.to_vec(), 0..=4),
+        )
+            .prop_map(|(collection, verbs)| StorageGrant {
+                collection: collection.into(),
+                verbs,
+            });
+        prop::collection::vec(grant, 0..6).prop_map(|storage| Grants { storage })
+    }
+
+    fn every_question() -> impl Iterator<Item = (&'static str, Verb)> {
+        // "other" is named by no grant: only `*` covers it.
+        NAMES
+            .into_iter()
+            .chain(["other"])
+            .flat_map(|name| VERBS.map(|verb| (name, verb)))
+    }
+
+    proptest! {
+        #[test]
+        fn the_intersection_allows_exactly_what_both_allow(a in grants(), b in grants()) {
+            let both = a.intersect(&b);
+            for (name, verb) in every_question().filter(|(name, _)| *name != "*") {
+                prop_assert_eq!(both.allows(name, verb), a.allows(name, verb) && b.allows(name, verb));
+            }
+        }
+
+        #[test]
+        fn intersection_is_commutative_and_idempotent(a in grants(), b in grants()) {
+            let both = a.intersect(&b);
+            prop_assert_eq!(&both, &b.intersect(&a));
+            prop_assert_eq!(&both, &both.intersect(&both));
+            prop_assert_eq!(&both, &both.intersect(&a));
+        }
+
+        #[test]
+        fn fewer_grants_never_allow_more(a in grants(), gone in any::<prop::sample::Index>()) {
+            prop_assume!(!a.storage.is_empty());
+            let mut fewer = a.clone();
+            fewer.storage.remove(gone.index(a.storage.len()));
+            for (name, verb) in every_question() {
+                prop_assert!(!fewer.allows(name, verb) || a.allows(name, verb));
+            }
+        }
+
+        #[test]
+        fn nothing_allows_a_reserved_collection(a in grants(), b in grants()) {
+            let both = a.intersect(&b);
+            for verb in VERBS {
+                for name in ["_coglex_keys", "_coglex", "system.users"] {
+                    prop_assert!(!a.allows(name, verb) && !both.allows(name, verb));
+                }
+            }
+            prop_assert!(both.storage.iter().all(|grant| !is_reserved(&grant.collection)));
+        }
+    }
+
+    #[test]
+    fn the_default_denies_everything() {
+        for (name, verb) in every_question() {
+            assert!(!Grants::default().allows(name, verb));
+        }
+    }
+
+    #[test]
+    fn people_can_read_them() {
+        let grants: Grants = serde_json::from_value(serde_json::json!({
+            "storage": [
+                { "collection": "b", "verbs": ["insert", "read"] },
+                { "collection": "*", "verbs": ["read"] },
+            ]
+        }))
+        .unwrap();
+        assert_eq!(grants.to_string(), "b: insert, read; *: read");
+        assert_eq!(grants.intersect(&grants).to_string(), "*: read; b: insert");
+        assert_eq!(Grants::default().to_string(), "nothing");
+    }
+
+    #[test]
+    fn unknown_verbs_and_fields_are_refused() {
+        for text in [
+            r#"{"storage":[{"collection":"a","verbs":["drop"]}]}"#,
+            r#"{"storage":[{"collection":"a","verbs":["read"],"filter":{}}]}"#,
+            r#"{"collections":[]}"#,
+        ] {
+            assert!(serde_json::from_str::<Grants>(text).is_err(), "{text}");
+        }
     }
 }

@@ -1,0 +1,420 @@
+//! What a client may say to the store. Pure: it looks at names, paths and
+//! operators in filters, updates and documents, never at stored data, and knows
+//! nothing of who asks.
+//!
+//! Both the storage service and the auth service (for the further condition of
+//! a sign-in, for the document of a new user) ask here, so that there is one
+//! list of what is hidden and refused.
+
+use bson::{Bson, Document};
+
+use crate::error::{Error, Result};
+use crate::storage::Change;
+
+/// Fields that belong to the auth service: a user's password hash, and its
+/// sessions. No client sees, names or writes them, in any collection.
+pub(crate) const HIDDEN: [&str; 2] = ["_password", "_coglex"];
+
+/// Operators that run code, write elsewhere, or reach fields by a computed name
+/// or pattern, which would walk around [`HIDDEN`].
+const REFUSED_OPERATORS: [&str; 9] = [
+    "$where",
+    "$function",
+    "$accumulator",
+    "$out",
+    "$merge",
+    "$jsonSchema",
+    "$getField",
+    "$setField",
+    "$unsetField",
+];
+
+/// Most keys that begin with `$` in one filter or update: each costs work for
+/// every document that is looked at.
+const MAX_OPERATORS: usize = 1_000;
+/// Bytes of names and values in one filter, for the same reason.
+const MAX_FILTER_BYTES: usize = 1024 * 1024;
+/// MongoDB's bound on a compound sort.
+const MAX_SORT_KEYS: usize = 32;
+/// What MongoDB allows in a name comes to about this.
+const MAX_NAME_BYTES: usize = 120;
+
+/// Whether the collection is the server's own: for a client it does not exist.
+pub(crate) fn is_reserved(collection: &str) -> bool {
+    collection.starts_with("_coglex") || collection.starts_with("system.")
+}
+
+/// Checks a collection's name. The sentence for a reserved one is the same
+/// whether it exists or not.
+pub(crate) fn collection(name: &str) -> Result<()> {
+    let refused = if name.is_empty() {
+        "is empty"
+    } else if name.len() > MAX_NAME_BYTES {
+        "is longer than 120 bytes"
+    } else if name.contains(|c: char| c == '$' || c == '/' || c.is_control()) {
+        "contains `$`, `/` or a control character"
+    } else if name.starts_with('.') || name.ends_with('.') {
+        "begins or ends with a dot"
+    } else if is_reserved(name) {
+        return Err(Error::Forbidden(
+            "collections named `_coglex…` and `system.…` are the server's own".into(),
+        ));
+    } else {
+        return Ok(());
+    };
+    Err(Error::Invalid(format!("the collection's name {refused}")))
+}
+
+/// Checks an identifier: clients use strings and ObjectIds.
+pub(crate) fn new_id(id: &Bson) -> Result<()> {
+    match id {
+        Bson::String(_) | Bson::ObjectId(_) => Ok(()),
+        _ => Err(Error::Invalid(
+            "`_id` must be a string or an ObjectId".into(),
+        )),
+    }
+}
+
+/// Checks an identifier that is looked up. Documents that were imported may
+/// have other kinds; what could act as an operator or a pattern is refused.
+pub(crate) fn known_id(id: &Bson) -> Result<()> {
+    match id {
+        Bson::Document(_) | Bson::Array(_) | Bson::RegularExpression(_) => {
+            Err(Error::Invalid("`_id` must be a single value".into()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks a query filter.
+pub(crate) fn filter(filter: &Document, depth: usize) -> Result<()> {
+    let mut walk = Walk::new("filter", depth, MAX_FILTER_BYTES);
+    walk.query(filter, 1, false)
+}
+
+/// Checks a sort document; its directions are the store's to judge.
+pub(crate) fn sort(sort: &Document) -> Result<()> {
+    if sort.len() > MAX_SORT_KEYS {
+        return Err(Error::Invalid(format!(
+            "a sort takes at most {MAX_SORT_KEYS} keys"
+        )));
+    }
+    sort.keys().try_for_each(|path| visible(path))
+}
+
+/// Checks a projection. Only fields to show or hide, `$slice` and `$elemMatch`:
+/// an expression could copy a hidden field under another name.
+pub(crate) fn projection(projection: &Document, depth: usize) -> Result<()> {
+    for (path, value) in projection {
+        visible(path)?;
+        match value {
+            Bson::Boolean(_) | Bson::Int32(_) | Bson::Int64(_) | Bson::Double(_) => {}
+            Bson::Document(inner)
+                if inner
+                    .keys()
+                    .all(|key| key == "$slice" || key == "$elemMatch") =>
+            {
+                filter(inner, depth)?;
+            }
+            // {"a": {"b": 1}} is {"a.b": 1}.
+            Bson::Document(inner) if inner.keys().all(|key| !key.starts_with('$')) && depth > 1 => {
+                self::projection(inner, depth - 1)?;
+            }
+            _ => {
+                return Err(Error::Invalid(format!(
+                    "the projection of `{path}` must be 1, 0, true, false, `$slice` or `$elemMatch`"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Checks a document that is to be stored.
+pub(crate) fn document(document: &Document, depth: usize, bytes: usize) -> Result<()> {
+    if document.contains_key("_key") {
+        // Such a document has no password and could never sign in, but would
+        // keep everybody from signing up with that key.
+        return Err(Error::Forbidden(
+            "`_key` is set by signing up, not through storage".into(),
+        ));
+    }
+    if let Some(id) = document.get("_id") {
+        new_id(id)?;
+    }
+    Walk::new("document", depth, bytes).stored(document, 1)
+}
+
+/// Checks a value that is to be stored under a dotted path.
+pub(crate) fn field(path: &str, value: &Bson, depth: usize, bytes: usize) -> Result<()> {
+    settable(path)?;
+    if path == "_id" {
+        new_id(value)?;
+    }
+    Walk::new("document", depth, bytes).stored_value(value, 1)
+}
+
+/// Checks a change.
+pub(crate) fn change(change: &Change, depth: usize, bytes: usize) -> Result<()> {
+    let operators = match change {
+        Change::Replacement(replacement) => return document(replacement, depth, bytes),
+        Change::Operators(operators) => operators,
+    };
+    let mut walk = Walk::new("update", depth, bytes);
+    for (operator, fields) in operators {
+        if !operator.starts_with('$') {
+            return Err(Error::Invalid(format!(
+                "an update takes operators such as `$set`, not `{operator}`"
+            )));
+        }
+        walk.key(operator)?;
+        let Bson::Document(fields) = fields else {
+            return Err(Error::Invalid(format!(
+                "`{operator}` takes an object of paths and values"
+            )));
+        };
+        for (path, operand) in fields {
+            settable(path)?;
+            walk.name(path)?;
+            match (operator.as_str(), operand) {
+                ("$set" | "$setOnInsert", value) => {
+                    if path == "_id" {
+                        new_id(value)?;
+                    }
+                    walk.stored_value(value, 2)?;
+                }
+                ("$rename", Bson::String(target)) => {
+                    settable(target)?;
+                    if target == "_id" {
+                        return Err(Error::Invalid(
+                            "`_id` cannot be the target of `$rename`".into(),
+                        ));
+                    }
+                }
+                // Operands with operators of their own: $push, $pull, ….
+                (_, value) => walk.query_value(value, 2, false)?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Checks the filter of an upsert: its equalities become the new document.
+pub(crate) fn upsert_filter(filter: &Document) -> Result<()> {
+    for (key, value) in filter {
+        match (key.as_str(), value) {
+            ("_key", _) => {
+                return Err(Error::Forbidden(
+                    "`_key` is set by signing up, not through storage".into(),
+                ));
+            }
+            ("$and", Bson::Array(parts)) => {
+                for part in parts.iter().filter_map(Bson::as_document) {
+                    upsert_filter(part)?;
+                }
+            }
+            ("_id", Bson::Document(condition)) => {
+                if let Some(id) = condition.get("$eq") {
+                    new_id(id)?;
+                }
+            }
+            ("_id", id) => new_id(id)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A path that a client may read.
+fn visible(path: &str) -> Result<()> {
+    match path
+        .split('.')
+        .find(|part| HIDDEN.contains(&part.trim_start_matches('$')))
+    {
+        Some(part) => Err(Error::Forbidden(format!(
+            "`{}` cannot be used here",
+            part.trim_start_matches('$')
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// A path that a client may write: visible, and not a user's `_key`.
+fn settable(path: &str) -> Result<()> {
+    visible(path)?;
+    if path == "_key" || path.starts_with("_key.") {
+        return Err(Error::Forbidden(
+            "`_key` is changed through the auth service, not through storage".into(),
+        ));
+    }
+    Ok(())
+}
+
+/// One walk over a client's document, counting as it goes.
+struct Walk {
+    what: &'static str,
+    depth: usize,
+    max_bytes: usize,
+    bytes: usize,
+    operators: usize,
+}
+
+impl Walk {
+    fn new(what: &'static str, depth: usize, max_bytes: usize) -> Self {
+        Self {
+            what,
+            depth,
+            max_bytes,
+            bytes: 0,
+            operators: 0,
+        }
+    }
+
+    /// A filter, or an operand in its language.
+    fn query(&mut self, document: &Document, depth: usize, in_expr: bool) -> Result<()> {
+        self.enter(depth)?;
+        for (key, value) in document {
+            self.key(key)?;
+            self.query_value(value, depth, in_expr || key == "$expr")?;
+        }
+        Ok(())
+    }
+
+    /// `depth` is that of the parent.
+    fn query_value(&mut self, value: &Bson, depth: usize, in_expr: bool) -> Result<()> {
+        match value {
+            Bson::Document(inner) => self.query(inner, depth + 1, in_expr),
+            Bson::Array(values) => {
+                self.enter(depth + 1)?;
+                values
+                    .iter()
+                    .try_for_each(|value| self.query_value(value, depth + 1, in_expr))
+            }
+            Bson::String(text) => {
+                self.weigh(text.len())?;
+                // `$a.b` is a field's path inside an expression. Outside it is
+                // plain text, but nobody needs these, and one day some operator
+                // will read expressions where today's do not.
+                if text.starts_with('$') {
+                    visible(text)?;
+                }
+                if in_expr && (variable(text, "$$ROOT") || variable(text, "$$CURRENT")) {
+                    return Err(Error::Invalid(
+                        "`$$ROOT` and `$$CURRENT` cannot be used in `$expr`".into(),
+                    ));
+                }
+                Ok(())
+            }
+            scalar => self.scalar(scalar),
+        }
+    }
+
+    /// A document to be stored: no operators anywhere.
+    fn stored(&mut self, document: &Document, depth: usize) -> Result<()> {
+        self.enter(depth)?;
+        for (key, value) in document {
+            // The three names of a DBRef are MongoDB's own exception.
+            if key.starts_with('$') && !matches!(key.as_str(), "$ref" | "$id" | "$db") {
+                return Err(Error::Invalid(format!(
+                    "the field name `{}` begins with `$`",
+                    shorten(key)
+                )));
+            }
+            visible(key)?;
+            self.name(key)?;
+            self.stored_value(value, depth)?;
+        }
+        Ok(())
+    }
+
+    /// `depth` is that of the parent.
+    fn stored_value(&mut self, value: &Bson, depth: usize) -> Result<()> {
+        match value {
+            Bson::Document(inner) => self.stored(inner, depth + 1),
+            Bson::Array(values) => {
+                self.enter(depth + 1)?;
+                values
+                    .iter()
+                    .try_for_each(|value| self.stored_value(value, depth + 1))
+            }
+            scalar => self.scalar(scalar),
+        }
+    }
+
+    fn key(&mut self, key: &str) -> Result<()> {
+        if key.starts_with('$') {
+            self.operators += 1;
+            if self.operators > MAX_OPERATORS {
+                return Err(Error::Invalid(format!(
+                    "the {} has more than {MAX_OPERATORS} operators",
+                    self.what
+                )));
+            }
+            if REFUSED_OPERATORS.contains(&key) {
+                return Err(Error::Invalid(format!(
+                    "the operator `{key}` cannot be used"
+                )));
+            }
+        }
+        visible(key)?;
+        self.name(key)
+    }
+
+    fn name(&mut self, name: &str) -> Result<()> {
+        if name.contains('\0') {
+            return Err(Error::Invalid(
+                "a field name contains a NUL character".into(),
+            ));
+        }
+        self.weigh(name.len())
+    }
+
+    fn scalar(&mut self, value: &Bson) -> Result<()> {
+        self.weigh(match value {
+            Bson::String(text) | Bson::Symbol(text) | Bson::JavaScriptCode(text) => text.len(),
+            Bson::Binary(binary) => binary.bytes.len(),
+            Bson::RegularExpression(regex) => regex.pattern.len() + regex.options.len(),
+            Bson::JavaScriptCodeWithScope(_) | Bson::DbPointer(_) => {
+                return Err(Error::Invalid(
+                    "code with a scope and DBPointers are not supported".into(),
+                ));
+            }
+            _ => 0,
+        })
+    }
+
+    fn weigh(&mut self, bytes: usize) -> Result<()> {
+        // Eight for the type, the terminators and a number's bytes.
+        self.bytes += bytes + 8;
+        if self.bytes > self.max_bytes {
+            return Err(Error::TooLarge(format!(
+                "the {} is larger than {} bytes",
+                self.what, self.max_bytes
+            )));
+        }
+        Ok(())
+    }
+
+    fn enter(&self, depth: usize) -> Result<()> {
+        if depth > self.depth {
+            return Err(Error::Invalid(format!(
+                "the {} is nested deeper than {} levels",
+                self.what, self.depth
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Whether `text` is the variable or a path into it.
+fn variable(text: &str, name: &str) -> bool {
+    text.strip_prefix(name)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// A client's own name in a message: long ones are cut.
+fn shorten(name: &str) -> &str {
+    name.char_indices()
+        .nth(60)
+        .map_or(name, |(end, _)| name.get(..end).unwrap_or(name))
+}
