@@ -418,3 +418,6 @@ fn shorten(name: &str) -> &str {
         .nth(60)
         .map_or(name, |(end, _)| name.get(..end).unwrap_or(name))
 }
+
+#[cfg(test)]
+mod tests;
