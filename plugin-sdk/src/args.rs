@@ -8,7 +8,7 @@ use std::fmt::Display;
 use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, clip};
 
 /// The arguments of a call: `args` by position, `kwargs` by name, as a client
 /// sends them: `{"args": ["Ann"], "kwargs": {"greeting": "Hi"}}`.
@@ -83,10 +83,7 @@ impl Args {
             )));
         }
         match self.named.keys().next() {
-            Some(name) => Err(invalid(format_args!(
-                "there is no parameter `{}`",
-                shortened(name)
-            ))),
+            Some(name) => Err(invalid(format_args!("there is no parameter `{}`", name))),
             None => Ok(()),
         }
     }
@@ -112,15 +109,7 @@ fn convert<T: DeserializeOwned>(value: Value, name: &str) -> Result<T> {
 }
 
 fn invalid(message: impl Display) -> Error {
-    Error::failure("invalid_argument", message.to_string())
-}
-
-/// Names come from clients; a message need not repeat a megabyte.
-fn shortened(name: &str) -> &str {
-    match name.char_indices().nth(64) {
-        Some((end, _)) => name.get(..end).unwrap_or(name),
-        None => name,
-    }
+    Error::failure("invalid_argument", clip(message.to_string()))
 }
 
 /// Deserializes to `None`, and to nothing else.
@@ -232,8 +221,14 @@ mod tests {
     }
 
     #[test]
-    fn long_names_are_cut_in_messages() {
-        let message = bind("[1]", &format!(r#"{{"{}":1}}"#, "é".repeat(1000))).unwrap_err();
-        assert!(message.len() < 200, "{message}");
+    fn messages_do_not_repeat_long_input() {
+        let long = "é".repeat(1000);
+        for (args, kwargs) in [
+            ("[1]", format!(r#"{{"{long}":1}}"#)),
+            (r#"["X"]"#, "{}".to_owned()),
+        ] {
+            let message = bind(&args.replace('X', &long), &kwargs).unwrap_err();
+            assert!(message.chars().count() < 400, "{message}");
+        }
     }
 }

@@ -215,6 +215,17 @@ fn names(status: u16) -> (&'static str, &'static str) {
     }
 }
 
+/// Cuts a text that may repeat what a client sent: an answer need not echo a
+/// megabyte.
+pub(crate) fn clip(mut text: String) -> String {
+    const MAX: usize = 300;
+    if let Some((end, _)) = text.char_indices().nth(MAX) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
 /// Turns nothing, or an error, into an answer for the client.
 pub trait OrStatus<T> {
     /// The value, or a [`Problem`] with this status and detail.

@@ -20,8 +20,34 @@ type Body = Box<dyn Fn(Args) -> Result<String>>;
 
 struct Function {
     name: Cow<'static, str>,
-    summary: Option<Cow<'static, str>>,
+    summary: Cow<'static, str>,
+    /// The lines of a doc comment, which is the summary where there is none. It
+    /// is put together only when asked for: calls have no use for it.
+    docs: &'static [&'static str],
     body: Body,
+}
+
+impl Function {
+    fn into_info(self) -> wit::FunctionInfo {
+        let summary = match self.summary {
+            summary if summary.is_empty() => first_paragraph(self.docs),
+            summary => summary.into_owned(),
+        };
+        wit::FunctionInfo {
+            name: self.name.into_owned(),
+            summary: (!summary.is_empty()).then_some(summary),
+        }
+    }
+}
+
+/// The first paragraph of a doc comment, on one line.
+fn first_paragraph(docs: &[&str]) -> String {
+    let lines = docs.iter().flat_map(|line| line.split('\n')).map(str::trim);
+    let paragraph: Vec<&str> = lines
+        .skip_while(|line| line.is_empty())
+        .take_while(|line| !line.is_empty())
+        .collect();
+    paragraph.join(" ")
 }
 
 impl Functions {
@@ -37,7 +63,8 @@ impl Functions {
     {
         self.functions.push(Function {
             name: name.into(),
-            summary: None,
+            summary: Cow::Borrowed(""),
+            docs: &[],
             body: Box::new(move |args| {
                 Ok(serde_json::to_string(&body(args).map_err(Into::into)?)?)
             }),
@@ -54,14 +81,10 @@ impl Functions {
     }
 
     fn list(self) -> Vec<wit::FunctionInfo> {
-        let infos = self
-            .functions
+        self.functions
             .into_iter()
-            .map(|function| wit::FunctionInfo {
-                name: function.name.into_owned(),
-                summary: function.summary.map(Cow::into_owned),
-            });
-        infos.collect()
+            .map(Function::into_info)
+            .collect()
     }
 }
 
@@ -74,21 +97,17 @@ impl Added<'_> {
     /// One sentence for listings.
     pub fn summary(self, summary: impl Into<Cow<'static, str>>) {
         if let Some(function) = self.functions.functions.last_mut() {
-            function.summary = Some(summary.into());
+            function.summary = summary.into();
         }
     }
-}
 
-/// The first paragraph of a doc comment, on one line.
-#[doc(hidden)]
-#[must_use]
-pub fn summary_of(docs: &[&str]) -> String {
-    let lines = docs.iter().flat_map(|line| line.split('\n')).map(str::trim);
-    let paragraph: Vec<&str> = lines
-        .skip_while(|line| line.is_empty())
-        .take_while(|line| !line.is_empty())
-        .collect();
-    paragraph.join(" ")
+    /// What [`functions!`](crate::functions!) found above the function.
+    #[doc(hidden)]
+    pub fn docs(self, docs: &'static [&'static str]) {
+        if let Some(function) = self.functions.functions.last_mut() {
+            function.docs = docs;
+        }
+    }
 }
 
 /// Implemented by [`functions!`](crate::functions!).
@@ -173,17 +192,9 @@ macro_rules! functions {
             fn $name($($arg: $type),*) -> $result $body
         )+
 
-        $crate::functions! { |functions| {$(
-            functions
-                .add(stringify!($name), |args: $crate::Args| {
-                    #[allow(unused_mut, reason = "a function may have no parameters")]
-                    let mut args = args;
-                    $(let $arg: $type = $crate::__bind_argument!(args, $arg $(, $default)?);)*
-                    args.finish()?;
-                    $name($($arg),*).map_err($crate::Error::from)
-                })
-                .summary($crate::__private::summary_of(&[$($doc),*]));
-        )+}}
+        $crate::functions!($crate::__function_table! {$(
+            [$($doc),*] $name($($arg: $type $(= $default)?),*)
+        )+});
     };
     ($define:expr $(,)?) => {
         const _: () = {
@@ -211,6 +222,25 @@ macro_rules! functions {
                 );
             };
         };
+    };
+}
+
+/// Adds functions that are written as such: binds their parameters in order.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __function_table {
+    ($([$($doc:expr),*] $name:ident($($arg:ident : $type:ty $(= $default:expr)?),*))+) => {
+        |functions: &mut $crate::Functions| {$(
+            functions
+                .add(stringify!($name), |args: $crate::Args| {
+                    #[allow(unused_mut, reason = "a function may have no parameters")]
+                    let mut args = args;
+                    $(let $arg: $type = $crate::__bind_argument!(args, $arg $(, $default)?);)*
+                    args.finish()?;
+                    $name($($arg),*).map_err($crate::Error::from)
+                })
+                .docs(&[$($doc),*]);
+        )+}
     };
 }
 
@@ -278,10 +308,59 @@ mod tests {
     #[test]
     fn the_summary_is_the_first_paragraph() {
         assert_eq!(
-            summary_of(&[" Greets", " somebody.", "", " At length."]),
+            first_paragraph(&[" Greets", " somebody.", "", " At length."]),
             "Greets somebody."
         );
-        assert_eq!(summary_of(&["\n  Greets.\n\n  More."]), "Greets.");
-        assert_eq!(summary_of(&[]), "");
+        assert_eq!(first_paragraph(&["\n  Greets.\n\n  More."]), "Greets.");
+        assert_eq!(first_paragraph(&[]), "");
+    }
+
+    fn greet(name: String, greeting: String, times: Option<u8>) -> Result<String> {
+        Ok(format!("{greeting}, {name}!").repeat(times.unwrap_or(1).into()))
+    }
+
+    fn nothing() -> Result<()> {
+        Ok(())
+    }
+
+    #[test]
+    fn functions_written_as_such_bind_their_parameters_in_order() {
+        let define = __function_table! {
+            [" Greets.", "", " More."] greet(name: String, greeting: String = "Hello".to_owned(), times: Option<u8>)
+            [] nothing()
+        };
+        let mut functions = Functions::default();
+        define(&mut functions);
+
+        let call = |name, args, kwargs| {
+            functions
+                .call(name, args, kwargs)
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(
+            call("greet", r#"["Ann"]"#, "{}").unwrap(),
+            r#""Hello, Ann!""#
+        );
+        assert_eq!(
+            call("greet", r#"["Ann", "Hi", 2]"#, "{}").unwrap(),
+            r#""Hi, Ann!Hi, Ann!""#
+        );
+        assert_eq!(
+            call("greet", "[]", r#"{"greeting": "Hi", "name": "Ann"}"#).unwrap(),
+            r#""Hi, Ann!""#
+        );
+        assert_eq!(
+            call("greet", "[]", "{}").unwrap_err(),
+            "the argument `name` is missing"
+        );
+        assert_eq!(call("nothing", "[]", "{}").unwrap(), "null");
+        assert!(call("nothing", "[1]", "{}").is_err());
+
+        let list = functions.list();
+        let list: Vec<_> = list
+            .iter()
+            .map(|info| (info.name.as_str(), info.summary.as_deref()))
+            .collect();
+        assert_eq!(list, [("greet", Some("Greets.")), ("nothing", None)]);
     }
 }

@@ -98,6 +98,7 @@ mod args;
 pub mod auth;
 mod bindings;
 pub mod config;
+mod date_time;
 mod error;
 mod functions;
 mod id;
@@ -109,6 +110,7 @@ pub mod storage;
 
 pub use app::{App, Guard, RouteBuilder, api_key, authenticated};
 pub use args::Args;
+pub use date_time::{DateTime, NotADateTime};
 pub use error::{Error, OrStatus, Problem, Result};
 pub use functions::{Added, Functions};
 pub use id::{Id, NotAnObjectId, ObjectId};
@@ -118,8 +120,8 @@ pub use response::{IntoResponse, Json, Response};
 /// Everything that a plugin usually needs: `use coglex_sdk::prelude::*;`
 pub mod prelude {
     pub use crate::{
-        App, Args, Error, Functions, Id, Json, OrStatus, Problem, Request, Response, Result,
-        api_key, auth, authenticated, config, log, storage,
+        App, Args, DateTime, Error, Functions, Id, Json, OrStatus, Problem, Request, Response,
+        Result, api_key, auth, authenticated, config, log, storage,
     };
     pub use serde::{Deserialize, Serialize};
     pub use serde_json::{Value, json};
@@ -130,5 +132,5 @@ pub mod prelude {
 pub mod __private {
     pub use crate::app::DefineApp;
     pub use crate::bindings::{function, gateway};
-    pub use crate::functions::{DefineFunctions, summary_of};
+    pub use crate::functions::DefineFunctions;
 }

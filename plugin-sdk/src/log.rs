@@ -83,10 +83,10 @@ macro_rules! level_macro {
         #[doc(hidden)]
         #[macro_export]
         macro_rules! $hidden {
-                    ($dollar first:tt $dollar($dollar rest:tt)*) => {
-                        $crate::__log!($level, [$dollar first] $dollar($dollar rest)*)
-                    };
-                }
+                            ($dollar first:tt $dollar($dollar rest:tt)*) => {
+                                $crate::__log!($level, [$dollar first] $dollar($dollar rest)*)
+                            };
+                        }
         #[doc = $doc]
         pub use $hidden as $name;
     };

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::{Error, OrStatus, Problem, Result};
+use crate::error::{Error, OrStatus, Problem, Result, clip};
 
 /// An HTTP request whose route and guards the server has already checked.
 ///
@@ -143,7 +143,10 @@ impl Request {
     /// ```
     pub fn query<T: DeserializeOwned>(&self) -> Result<T> {
         serde_urlencoded::from_str(self.query.as_deref().unwrap_or_default()).map_err(|error| {
-            Error::status(400, format!("the query is not as it should be: {error}"))
+            Error::status(
+                400,
+                clip(format!("the query is not as it should be: {error}")),
+            )
         })
     }
 
@@ -212,9 +215,12 @@ impl Request {
             return Err(Error::status(415, "the body must be application/json"));
         }
         serde_json::from_slice(&self.body).map_err(|error| {
-            Problem::new(400, format!("the body is not as it should be: {error}"))
-                .code("invalid_body")
-                .into()
+            Problem::new(
+                400,
+                clip(format!("the body is not as it should be: {error}")),
+            )
+            .code("invalid_body")
+            .into()
         })
     }
 }
@@ -235,9 +241,12 @@ where
     T: FromStr,
     T::Err: Display,
 {
-    value
-        .parse()
-        .map_err(|error| Error::status(400, format!("the {kind} `{name}` is not valid: {error}")))
+    value.parse().map_err(|error| {
+        Error::status(
+            400,
+            clip(format!("the {kind} `{name}` is not valid: {error}")),
+        )
+    })
 }
 
 /// `application/json`, or any `+json` type, with or without parameters.

@@ -28,8 +28,8 @@
 //! ```
 //!
 //! Documents are Extended JSON: an ObjectId is `{"$oid": "…"}` (see [`Id`]), a
-//! date is `{"$date": "…"}`. `_password` and the server's own fields are
-//! invisible here.
+//! date is `{"$date": "…"}` (see [`DateTime`](crate::DateTime)). `_password` and
+//! the server's own fields are invisible here.
 
 mod find;
 mod write;
