@@ -1,1 +1,49 @@
-//! .
+//! Runs plugins: WebAssembly components, each call in a fresh sandbox that has
+//! a budget for everything and sees only what it was granted.
+//!
+//! ```text
+//!  registry ── load ──► Runtime ── compile (cached), link by grants, describe ──► Plugin
+//!  gateway  ── handle ─► Plugin ── admission ─► fresh Store ─► guest ─► interfaces ─► services
+//!  functions ── run ───►    "
+//! ```
+//!
+//! In reading order:
+//! - [`Runtime`] and [`Plugin`]: load, call. All that the host crate uses.
+//! - [`Budget`], [`Ask`], [`Policy`]: what a call may cost, what a plugin asks
+//!   for, what the operator says.
+//! - `engine`, `cache`: wasmtime's settings, and compiled code on disk.
+//! - `link`, `describe`: which imports a plugin gets; what it says of itself.
+//! - `doors`: how a request or a function call enters a guest and comes out.
+//! - `state`, `limits`, `output`: what one call owns, and what stops it.
+//! - `interfaces`: host functions, each a service call with the same caller and
+//!   the same checks as over HTTP.
+//! - `bindings`: the code generated from `wit/`.
+//!
+//! It knows wasmtime, so that nobody else must. It does not know axum, routing,
+//! the plugin folder or when to reload.
+
+mod admission;
+mod ask;
+mod bindings;
+mod budget;
+mod cache;
+mod credentials;
+mod describe;
+mod doors;
+mod engine;
+mod error;
+mod interfaces;
+mod limits;
+mod link;
+mod output;
+mod plugin;
+mod runtime;
+mod state;
+
+pub use ask::{Allow, Ask, Policy};
+pub use budget::{Budget, BudgetOverrides};
+pub use describe::{FunctionInfo, Guard, Route};
+pub use doors::{BoxError, Door, Failure, RequestBody, ResponseBody, RouteMatch};
+pub use error::{CallError, LoadError, RuntimeError};
+pub use plugin::{CallContext, Plugin};
+pub use runtime::{Runtime, RuntimeSettings};

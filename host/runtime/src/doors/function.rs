@@ -1,0 +1,100 @@
+//! The door for functions: JSON in, JSON or the function's own failure out.
+
+use std::sync::Arc;
+
+use wasmtime::component::InstancePre;
+
+use super::{invalid, run};
+use crate::bindings::function::functions::{Call, GuestIndices};
+use crate::error::CallError;
+use crate::plugin::{CallContext, Shared};
+use crate::state::{InstanceState, Phase, store};
+
+const MAX_CODE: usize = 64;
+const MAX_MESSAGE: usize = 4 * 1024;
+
+/// A function's own failure, for its client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Stable, snake_case.
+    pub code: String,
+    /// A sentence.
+    pub message: String,
+}
+
+/// Runs a function. The answer is the guest's text, of bounded size; whether it
+/// is JSON is for the caller to check as it passes it on.
+pub(crate) async fn call(
+    shared: &Arc<Shared>,
+    pre: &InstancePre<InstanceState>,
+    door: &GuestIndices,
+    name: &str,
+    args: String,
+    kwargs: String,
+    context: CallContext,
+) -> Result<Result<String, Failure>, CallError> {
+    let permit = shared.admission.enter().await?;
+    let call = Call {
+        name: name.to_owned(),
+        args,
+        kwargs,
+        invocation_id: context.request_id.clone(),
+    };
+    let budget = &shared.budget;
+    let (mut store, watch) = store(pre.engine(), shared, Phase::Serve, budget, context);
+    let answer = run(shared, &watch, budget.wall, async {
+        let instance = pre.instantiate_async(&mut store).await?;
+        door.load(&mut store, &instance)?
+            .call_run(&mut store, &call)
+            .await
+    })
+    .await?;
+    drop(store);
+    drop(permit);
+    match answer {
+        Ok(json) if json.len() > budget.response_bytes => {
+            let limit = budget.response_bytes;
+            Err(invalid(
+                shared,
+                &watch,
+                format!(
+                    "its result has {} bytes, more than the {limit} of the budget",
+                    json.len()
+                ),
+            ))
+        }
+        Ok(json) => Ok(Ok(json)),
+        Err(failure) => Ok(Err(presentable(failure.code, failure.message))),
+    }
+}
+
+/// A failure as a client may see it: a code that is one, a message of some
+/// length.
+fn presentable(code: String, mut message: String) -> Failure {
+    let is_code = !code.is_empty()
+        && code.len() <= MAX_CODE
+        && code
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    message.truncate(message.floor_char_boundary(MAX_MESSAGE));
+    Failure {
+        code: if is_code { code } else { "failed".to_owned() },
+        message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_has_a_code_that_programs_can_match_on() {
+        let code = |code: &str| presentable(code.to_owned(), String::new()).code;
+        assert_eq!(code("not_found"), "not_found");
+        assert_eq!(code("Not Found"), "failed");
+        assert_eq!(code(""), "failed");
+        assert_eq!(code(&"a".repeat(65)), "failed");
+        let long = presentable("a".to_owned(), "ü".repeat(MAX_MESSAGE));
+        assert_eq!(long.message.len(), MAX_MESSAGE);
+    }
+}

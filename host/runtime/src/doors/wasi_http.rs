@@ -1,0 +1,238 @@
+//! The standard door, `wasi:http/incoming-handler`: bodies stream both ways, and
+//! a component that has never heard of us runs unchanged.
+//!
+//! The guest runs in a task of its own, because it goes on writing the body
+//! after the head is out. The task holds the store and the place in the
+//! plugin's admission. It ends when the guest ends, when a budget is spent, or
+//! when the client goes away, which drops the body and with it the task.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, header};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tracing::Instrument;
+use wasmtime::component::InstancePre;
+use wasmtime_wasi_http::WasiHttpView;
+use wasmtime_wasi_http::p2::bindings::exports::wasi::http::incoming_handler::GuestIndices;
+use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
+use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+
+use super::{BoxError, RequestBody, ResponseBody, check_head, invalid, run, strip_hop_by_hop};
+use crate::error::CallError;
+use crate::plugin::{CallContext, Shared};
+use crate::state::{InstanceState, Phase, Watch, store};
+
+/// Has the guest answer a request.
+pub(crate) async fn handle(
+    shared: &Arc<Shared>,
+    pre: &InstancePre<InstanceState>,
+    door: &GuestIndices,
+    request: Request<RequestBody>,
+    context: CallContext,
+) -> Result<Response<ResponseBody>, CallError> {
+    let request = prepare(request);
+    let permit = shared.admission.enter().await?;
+    let (mut store, watch) = store(pre.engine(), shared, Phase::Serve, &shared.budget, context);
+    let (sender, head) = oneshot::channel();
+    let mut view = store.data_mut().http();
+    let handles = view
+        .new_incoming_request(Scheme::Http, request)
+        .and_then(|request| Ok((request, view.new_response_outparam(sender)?)));
+    let (incoming, outparam) = handles.map_err(|error| {
+        tracing::error!(
+            plugin.name = &*shared.name,
+            request.id = &*watch.request_id,
+            "a request cannot be handed over: {error:#}"
+        );
+        CallError::Unavailable
+    })?;
+
+    let broken = Arc::new(AtomicBool::new(false));
+    let guest = {
+        let (shared, pre, door, watch) =
+            (Arc::clone(shared), pre.clone(), door.clone(), watch.clone());
+        let mut fate = Fate {
+            broken: Arc::clone(&broken),
+            done: false,
+        };
+        async move {
+            let wall = shared.budget.wall;
+            run(&shared, &watch, wall, async move {
+                let _permit = permit;
+                let mut store = store;
+                // Dropped before the store, whose end the body takes for its own
+                // end: by then it must know whether that was a good one.
+                let fate = &mut fate;
+                let instance = pre.instantiate_async(&mut store).await?;
+                let guest = door.load(&mut store, &instance)?;
+                guest.call_handle(&mut store, incoming, outparam).await?;
+                fate.done = true;
+                Ok(())
+            })
+            .await
+        }
+    };
+    let task = Task(Some(tokio::spawn(guest.in_current_span())));
+    match head.await {
+        Ok(Ok(response)) => answer(shared, &watch, response, task, broken),
+        Ok(Err(code)) => Err(invalid(
+            shared,
+            &watch,
+            format!("the guest answered with the error {code:?}"),
+        )),
+        // The store is gone without a head: the task says why.
+        Err(_) => Err(match task.join().await {
+            Some(Err(error)) => error,
+            Some(Ok(())) => invalid(shared, &watch, "the guest ended without an answer"),
+            None => CallError::Unavailable,
+        }),
+    }
+}
+
+fn prepare(
+    request: Request<RequestBody>,
+) -> Request<impl Body<Data = Bytes, Error = wasmtime_wasi_http::Error> + Send + 'static> {
+    let (mut parts, body) = request.into_parts();
+    strip_hop_by_hop(&mut parts.headers);
+    // HTTP/1.0 needs no `Host`, and a client can send one that is not text; the
+    // guest is told some authority.
+    let named = parts
+        .headers
+        .get(header::HOST)
+        .is_some_and(|host| host.to_str().is_ok());
+    if parts.uri.authority().is_none() && !named {
+        parts
+            .headers
+            .insert(header::HOST, HeaderValue::from_static("localhost"));
+    }
+    // A guest learns that the body broke off, or is too large, not why.
+    Request::from_parts(
+        parts,
+        body.map_err(|_| wasmtime_wasi_http::Error::HttpRequestBodySize(None)),
+    )
+}
+
+fn answer(
+    shared: &Arc<Shared>,
+    watch: &Watch,
+    response: Response<HyperOutgoingBody>,
+    task: Task,
+    broken: Arc<AtomicBool>,
+) -> Result<Response<ResponseBody>, CallError> {
+    let (mut parts, body) = response.into_parts();
+    parts.status = check_head(parts.status.as_u16(), &mut parts.headers)
+        .map_err(|why| invalid(shared, watch, why))?;
+    let body = GuestBody {
+        inner: body,
+        left: shared.budget.response_bytes as u64,
+        broken,
+        task,
+        shared: Arc::clone(shared),
+        watch: watch.clone(),
+    };
+    Ok(Response::from_parts(parts, body.boxed_unsync()))
+}
+
+/// Tells the body how the guest ended.
+struct Fate {
+    broken: Arc<AtomicBool>,
+    done: bool,
+}
+
+impl Drop for Fate {
+    fn drop(&mut self) {
+        if !self.done {
+            self.broken.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// The guest's task; dropping it ends the guest.
+struct Task(Option<JoinHandle<Result<(), CallError>>>);
+
+impl Task {
+    /// How the guest ended; nothing if the host failed or is going down.
+    async fn join(mut self) -> Option<Result<(), CallError>> {
+        let handle = self.0.as_mut()?;
+        handle.await.ok()
+    }
+
+    /// Lets the guest go on to its own end.
+    fn detach(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if let Some(handle) = &self.0 {
+            handle.abort();
+        }
+    }
+}
+
+/// A response body that a guest is still writing.
+struct GuestBody {
+    inner: HyperOutgoingBody,
+    left: u64,
+    broken: Arc<AtomicBool>,
+    task: Task,
+    shared: Arc<Shared>,
+    watch: Watch,
+}
+
+impl Body for GuestBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match ready!(Pin::new(&mut self.inner).poll_frame(context)) {
+            Some(Ok(frame)) => {
+                let size = frame.data_ref().map_or(0, Bytes::len) as u64;
+                match self.left.checked_sub(size) {
+                    Some(left) => {
+                        self.left = left;
+                        Poll::Ready(Some(Ok(frame)))
+                    }
+                    None => {
+                        let limit = self.shared.budget.response_bytes;
+                        let error = invalid(
+                            &self.shared,
+                            &self.watch,
+                            format!("its body is larger than the {limit} bytes of the budget"),
+                        );
+                        Poll::Ready(Some(Err(error.into())))
+                    }
+                }
+            }
+            Some(Err(error)) => Poll::Ready(Some(Err(error.to_string().into()))),
+            // A guest that was cut leaves a body that looks complete. The client
+            // has to see the connection break instead.
+            None if self.broken.load(Ordering::Acquire) => {
+                Poll::Ready(Some(Err("the response broke off".into())))
+            }
+            None => {
+                self.task.detach();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        false
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

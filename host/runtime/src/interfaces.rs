@@ -1,0 +1,8 @@
+//! Host functions: what a guest imports from `coglex:`. Each file turns WIT
+//! values into a service call and its result back, with the plugin as caller,
+//! and decides nothing itself.
+
+pub(crate) mod auth;
+pub(crate) mod config;
+pub(crate) mod log;
+pub(crate) mod storage;

@@ -1,0 +1,291 @@
+//! `coglex:storage`: the documents service, through the guest door. Which
+//! collections and verbs are allowed, and which fields and operators, is decided
+//! there; sizes of what a cursor hands out are decided here.
+
+use std::time::Duration;
+
+use bson::{Bson, Document, RawDocument};
+use coglex_services::documents::DocumentStream;
+use coglex_services::storage::{Change, Find};
+use coglex_services::{Error as ServiceError, json};
+use futures_util::StreamExt;
+use wasmtime::component::Resource;
+
+use crate::bindings::storage::documents::{
+    Error, FindOptions, Host, HostCursor, UpdateOptions, UpdateOutcome,
+};
+use crate::plugin::Shared;
+use crate::state::InstanceState;
+
+/// Documents of one batch, whatever the guest asks for.
+const MAX_BATCH: u32 = 1_000;
+/// Bytes of one batch; a single larger document still comes, alone.
+const MAX_BATCH_BYTES: usize = 1024 * 1024;
+/// Cursors that a call may hold open: each keeps a read of the store alive.
+const MAX_CURSORS: usize = 16;
+/// Documents of one insert.
+const MAX_INSERT: usize = 10_000;
+
+/// An open `find`.
+#[allow(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct Cursor {
+    documents: DocumentStream,
+}
+
+type Answer<T> = wasmtime::Result<Result<T, Error>>;
+
+impl Host for InstanceState {
+    async fn find(&mut self, collection: String, options: FindOptions) -> Answer<Resource<Cursor>> {
+        let asked = [
+            Some(&collection),
+            Some(&options.filter),
+            options.projection.as_ref(),
+            options.sort.as_ref(),
+        ];
+        self.charge(asked.into_iter().flatten().map(String::len).sum())?;
+        if self.cursors >= MAX_CURSORS {
+            return Ok(Err(Error::TooLarge(format!(
+                "at most {MAX_CURSORS} cursors may be open at once"
+            ))));
+        }
+        let shared = &*self.shared;
+        let time = self.call.time_left();
+        let found = async {
+            let find = read_options(shared, options, time)?;
+            shared
+                .services
+                .documents
+                .find(&shared.caller, &collection, find)
+                .await
+        };
+        match found.await {
+            Ok(documents) => {
+                let cursor = self.table.push(Cursor { documents })?;
+                self.cursors += 1;
+                Ok(Ok(cursor))
+            }
+            Err(error) => Ok(Err(self.refusal(error))),
+        }
+    }
+
+    async fn get(&mut self, collection: String, id: String) -> Answer<Option<String>> {
+        self.charge(collection.len() + id.len())?;
+        let shared = &*self.shared;
+        let got = async {
+            let id = json::parse_value(id.as_bytes(), depth(shared))?;
+            let document = shared
+                .services
+                .documents
+                .get(&shared.caller, &collection, id, None)
+                .await?;
+            document.as_deref().map(write).transpose()
+        };
+        let document = got.await;
+        self.give(document, |document| {
+            document.as_ref().map_or(0, String::len)
+        })
+    }
+
+    async fn count(&mut self, collection: String, filter: String) -> Answer<u64> {
+        self.charge(collection.len() + filter.len())?;
+        let shared = &*self.shared;
+        let counted = async {
+            let filter = document(shared, &filter)?;
+            shared
+                .services
+                .documents
+                .count(&shared.caller, &collection, filter)
+                .await
+        };
+        let counted = counted.await;
+        self.give(counted, |_| 0)
+    }
+
+    async fn insert(&mut self, collection: String, documents: Vec<String>) -> Answer<Vec<String>> {
+        self.charge(collection.len() + documents.iter().map(String::len).sum::<usize>())?;
+        if documents.len() > MAX_INSERT {
+            return Ok(Err(Error::TooLarge(format!(
+                "at most {MAX_INSERT} documents can be inserted at once"
+            ))));
+        }
+        let shared = &*self.shared;
+        let inserted = async {
+            let documents: Result<Vec<_>, _> = documents
+                .iter()
+                .map(|text| document(shared, text))
+                .collect();
+            let ids = shared
+                .services
+                .documents
+                .insert(&shared.caller, &collection, documents?)
+                .await?;
+            ids.iter().map(write_value).collect::<Result<Vec<_>, _>>()
+        };
+        let ids = inserted.await;
+        self.give(ids, |ids| ids.iter().map(String::len).sum())
+    }
+
+    async fn update(
+        &mut self,
+        collection: String,
+        filter: String,
+        update: String,
+        options: UpdateOptions,
+    ) -> Answer<UpdateOutcome> {
+        self.charge(collection.len() + filter.len() + update.len())?;
+        let shared = &*self.shared;
+        let updated = async {
+            let filter = document(shared, &filter)?;
+            let change = operators(document(shared, &update)?)?;
+            let UpdateOptions { many, upsert } = options;
+            let documents = &shared.services.documents;
+            let outcome = documents
+                .update(&shared.caller, &collection, filter, change, many, upsert)
+                .await?;
+            Ok(UpdateOutcome {
+                matched: outcome.matched,
+                modified: outcome.modified,
+                upserted_id: outcome.upserted_id.as_ref().map(write_value).transpose()?,
+            })
+        };
+        let outcome = updated.await;
+        self.give(outcome, |outcome| {
+            outcome.upserted_id.as_ref().map_or(0, String::len)
+        })
+    }
+
+    async fn delete(&mut self, collection: String, filter: String, many: bool) -> Answer<u64> {
+        self.charge(collection.len() + filter.len())?;
+        let shared = &*self.shared;
+        let deleted = async {
+            let filter = document(shared, &filter)?;
+            shared
+                .services
+                .documents
+                .delete(&shared.caller, &collection, filter, many)
+                .await
+        };
+        let deleted = deleted.await;
+        self.give(deleted, |_| 0)
+    }
+}
+
+impl HostCursor for InstanceState {
+    async fn next(&mut self, cursor: Resource<Cursor>, max: u32) -> Answer<Vec<String>> {
+        self.charge(0)?;
+        let cursor = self.table.get_mut(&cursor)?;
+        let batch = cursor.batch(max.clamp(1, MAX_BATCH)).await;
+        self.give(batch, |batch| batch.iter().map(String::len).sum())
+    }
+
+    async fn drop(&mut self, cursor: Resource<Cursor>) -> wasmtime::Result<()> {
+        self.table.delete(cursor)?;
+        self.cursors = self.cursors.saturating_sub(1);
+        Ok(())
+    }
+}
+
+impl Cursor {
+    async fn batch(&mut self, max: u32) -> Result<Vec<String>, ServiceError> {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while batch.len() < max as usize && bytes < MAX_BATCH_BYTES {
+            let Some(document) = self.documents.next().await else {
+                break;
+            };
+            let text = write(&document?)?;
+            bytes += text.len();
+            batch.push(text);
+        }
+        Ok(batch)
+    }
+}
+
+impl InstanceState {
+    /// Counts an answer's bytes and turns a failure into the guest's words.
+    fn give<T>(
+        &mut self,
+        result: Result<T, ServiceError>,
+        size: impl Fn(&T) -> usize,
+    ) -> Answer<T> {
+        match result {
+            Ok(answer) => {
+                self.carry(size(&answer))?;
+                Ok(Ok(answer))
+            }
+            Err(error) => Ok(Err(self.refusal(error))),
+        }
+    }
+
+    /// A service's error as a guest sees it. What went wrong inside is for the
+    /// log alone.
+    fn refusal(&self, error: ServiceError) -> Error {
+        match error {
+            ServiceError::Invalid(text) | ServiceError::NotFound(text) => Error::Invalid(text),
+            ServiceError::Conflict(text) => Error::Conflict(text),
+            ServiceError::Forbidden(text) => Error::AccessDenied(text),
+            ServiceError::TooLarge(text) => Error::TooLarge(text),
+            ServiceError::Timeout => Error::Timeout,
+            ServiceError::Overloaded { .. } => Error::Unavailable,
+            ServiceError::Unavailable(cause) => {
+                tracing::warn!(
+                    plugin.name = &*self.shared.name,
+                    request.id = &*self.call.request_id,
+                    "the store failed a guest: {cause}"
+                );
+                Error::Unavailable
+            }
+        }
+    }
+}
+
+fn depth(shared: &Shared) -> usize {
+    shared.services.documents.limits().depth
+}
+
+fn document(shared: &Shared, text: &str) -> Result<Document, ServiceError> {
+    json::parse_document(text.as_bytes(), depth(shared))
+}
+
+fn read_options(
+    shared: &Shared,
+    options: FindOptions,
+    time: Duration,
+) -> Result<Find, ServiceError> {
+    let optional = |text: Option<String>| text.map(|text| document(shared, &text)).transpose();
+    Ok(Find {
+        filter: document(shared, &options.filter)?,
+        projection: optional(options.projection)?,
+        sort: optional(options.sort)?,
+        skip: options.skip,
+        limit: options.limit,
+        max_time: Some(time),
+    })
+}
+
+/// A guest changes documents by operators; it replaces one by deleting and
+/// inserting, knowingly.
+fn operators(update: Document) -> Result<Change, ServiceError> {
+    if update.is_empty() || !update.keys().all(|key| key.starts_with('$')) {
+        return Err(ServiceError::Invalid(
+            "an update consists of operators such as `$set`".to_owned(),
+        ));
+    }
+    Ok(Change::Operators(update))
+}
+
+fn write(document: &RawDocument) -> Result<String, ServiceError> {
+    let mut out = Vec::with_capacity(document.as_bytes().len() * 2);
+    json::write_document(document, &mut out)?;
+    text(out)
+}
+
+fn write_value(value: &Bson) -> Result<String, ServiceError> {
+    let mut out = Vec::new();
+    json::write_value(value, &mut out)?;
+    text(out)
+}
+
+fn text(bytes: Vec<u8>) -> Result<String, ServiceError> {
+    String::from_utf8(bytes).map_err(|error| ServiceError::Unavailable(error.into()))
+}

@@ -1,0 +1,167 @@
+//! Which imports a plugin gets: the interfaces that everybody may use, and those
+//! that its grants open. The rest is refused at load, by name, with what is
+//! missing; a guest never finds out at run time.
+
+use coglex_services::grants::Grants;
+use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
+use wasmtime_wasi::WasiView;
+use wasmtime_wasi::cli::{WasiCli, WasiCliView};
+use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView};
+use wasmtime_wasi::p2::bindings as wasi;
+use wasmtime_wasi::random::WasiRandom;
+
+use crate::bindings;
+use crate::error::LoadError;
+use crate::state::InstanceState;
+
+const STORAGE: &str = "coglex:storage/documents@0.1.0";
+/// Interfaces of ours that every plugin may import. `types` hold no functions.
+const OPEN: [&str; 4] = [
+    "coglex:auth/caller@0.1.0",
+    "coglex:config/settings@0.1.0",
+    "coglex:log/logging@0.1.0",
+    "coglex:gateway/types@0.1.0",
+];
+/// WASI packages and interfaces that every plugin may import, any 0.2.
+const WASI: [&str; 7] = [
+    "wasi:io/",
+    "wasi:clocks/",
+    "wasi:random/",
+    "wasi:cli/",
+    "wasi:filesystem/",
+    "wasi:http/types",
+    "wasi:http/outgoing-handler",
+];
+
+/// Links a component with what it was granted.
+pub(crate) fn link(
+    component: &Component,
+    asked: &Grants,
+    granted: &Grants,
+) -> Result<InstancePre<InstanceState>, LoadError> {
+    let engine = component.engine();
+    let storage = !granted.storage.is_empty();
+    for (import, _) in component.component_type().imports(engine) {
+        check_import(import, storage, asked)?;
+    }
+    let linker = linker(engine, storage).map_err(|error| LoadError::Internal(error.into()))?;
+    linker
+        .instantiate_pre(component)
+        .map_err(|error| LoadError::Link(error.into()))
+}
+
+fn check_import(import: &str, storage: bool, asked: &Grants) -> Result<(), LoadError> {
+    let unknown = |why: &str| LoadError::UnknownImport {
+        import: import.to_owned(),
+        why: why.to_owned(),
+    };
+    if OPEN.contains(&import) || (import == STORAGE && storage) {
+        return Ok(());
+    }
+    if import == STORAGE {
+        let why = if asked.storage.is_empty() {
+            "its coglex.toml asks for no storage grant"
+        } else {
+            "the operator allows none of the storage that it asks for"
+        };
+        return Err(LoadError::NotGranted {
+            import: import.to_owned(),
+            why: why.to_owned(),
+        });
+    }
+    if import.starts_with("wasi:sockets/") {
+        return Err(unknown(
+            "plugins do not have: there are no sockets, HTTP goes through wasi:http",
+        ));
+    }
+    let is_wasi = import
+        .split_once('@')
+        .is_some_and(|(_, version)| version.starts_with("0.2."))
+        && WASI.iter().any(|prefix| import.starts_with(prefix));
+    if is_wasi {
+        return Ok(());
+    }
+    if let Some((name, version)) = import.split_once('@')
+        && let Some(served) = [STORAGE]
+            .iter()
+            .chain(&OPEN)
+            .find_map(|own| own.strip_prefix(name)?.strip_prefix('@'))
+    {
+        return Err(unknown(&format!(
+            "this server has in version {served}, not {version}"
+        )));
+    }
+    Err(unknown("this server does not have"))
+}
+
+/// Every interface is added by name, so that a new wasmtime does not open a new
+/// door by itself.
+fn linker(engine: &wasmtime::Engine, storage: bool) -> wasmtime::Result<Linker<InstanceState>> {
+    let mut linker = Linker::new(engine);
+    add_wasi(&mut linker)?;
+    let own = &mut linker;
+    bindings::log::logging::add_to_linker::<_, HasSelf<_>>(own, |state| state)?;
+    bindings::auth::caller::add_to_linker::<_, HasSelf<_>>(own, |state| state)?;
+    bindings::config::settings::add_to_linker::<_, HasSelf<_>>(own, |state| state)?;
+    if storage {
+        bindings::storage::documents::add_to_linker::<_, HasSelf<_>>(own, |state| state)?;
+    }
+    Ok(linker)
+}
+
+/// Clocks, random, streams, standard output, and a file system with nothing in
+/// it, because Rust's and C's standard libraries import one unasked.
+fn add_wasi(linker: &mut Linker<InstanceState>) -> wasmtime::Result<()> {
+    wasmtime_wasi::p2::add_to_linker_proxy_interfaces_async(linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
+    let l = linker;
+    wasi::random::insecure::add_to_linker::<_, WasiRandom>(l, random)?;
+    wasi::random::insecure_seed::add_to_linker::<_, WasiRandom>(l, random)?;
+    wasi::cli::environment::add_to_linker::<_, WasiCli>(l, InstanceState::cli)?;
+    wasi::cli::exit::add_to_linker::<_, WasiCli>(l, InstanceState::cli)?;
+    wasi::cli::terminal_input::add_to_linker::<_, WasiCli>(l, InstanceState::cli)?;
+    wasi::cli::terminal_output::add_to_linker::<_, WasiCli>(l, InstanceState::cli)?;
+    wasi::cli::terminal_stdin::add_to_linker::<_, WasiCli>(l, InstanceState::cli)?;
+    wasi::cli::terminal_stdout::add_to_linker::<_, WasiCli>(l, InstanceState::cli)?;
+    wasi::cli::terminal_stderr::add_to_linker::<_, WasiCli>(l, InstanceState::cli)?;
+    wasi::filesystem::types::add_to_linker::<_, WasiFilesystem>(l, InstanceState::filesystem)?;
+    wasi::filesystem::preopens::add_to_linker::<_, WasiFilesystem>(l, InstanceState::filesystem)?;
+    Ok(())
+}
+
+fn random(state: &mut InstanceState) -> &mut wasmtime_wasi::random::WasiRandomCtx {
+    state.ctx().ctx.random()
+}
+
+#[cfg(test)]
+mod tests {
+    use coglex_services::grants::{StorageGrant, Verb};
+
+    use super::*;
+
+    #[test]
+    fn an_import_that_is_missing_says_what_would_help() {
+        let asks = Grants {
+            storage: vec![StorageGrant {
+                collection: "notes".to_owned(),
+                verbs: vec![Verb::Read],
+            }],
+        };
+        let refused = |import: &str, asked: &Grants, part: &str| {
+            let error = check_import(import, false, asked).unwrap_err().to_string();
+            assert!(error.contains(import) && error.contains(part), "{error}");
+        };
+        refused(STORAGE, &Grants::default(), "asks for no storage");
+        refused(STORAGE, &asks, "the operator allows none");
+        refused("wasi:sockets/tcp@0.2.0", &asks, "no sockets");
+        refused(
+            "coglex:log/logging@9.0.0",
+            &asks,
+            "in version 0.1.0, not 9.0.0",
+        );
+        refused("acme:gpu/compute@1.0.0", &asks, "does not have");
+        refused("wasi:cli/stdout@0.3.0", &asks, "does not have");
+        assert!(check_import(STORAGE, true, &asks).is_ok());
+        assert!(check_import("wasi:http/types@0.2.4", false, &asks).is_ok());
+    }
+}

@@ -1,0 +1,174 @@
+//! A loaded plugin: what it has, and the calls that it answers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use coglex_services::accounts::User;
+use coglex_services::caller::Credentials;
+use coglex_services::grants::Grants;
+use coglex_services::{Caller, Services};
+use http::{Request, Response};
+use wasmtime::component::InstancePre;
+use wasmtime_wasi_http::p2::bindings::exports::wasi::http::incoming_handler;
+
+use crate::admission::Admission;
+use crate::bindings::{function::functions, gateway::handler};
+use crate::budget::Budget;
+use crate::credentials;
+use crate::describe::{FunctionInfo, Route};
+use crate::doors::{self, Door, Failure, RequestBody, ResponseBody, RouteMatch};
+use crate::error::CallError;
+use crate::state::InstanceState;
+
+/// A loaded plugin, cheap to clone. It never changes: a new file is a new
+/// plugin, and calls that run on the old one keep it alive.
+#[derive(Clone)]
+pub struct Plugin(pub(crate) Arc<Loaded>);
+
+pub(crate) struct Loaded {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) digest: String,
+    pub(crate) routes: Vec<Route>,
+    pub(crate) functions: Vec<FunctionInfo>,
+    pub(crate) asked: Grants,
+    pub(crate) granted: Grants,
+    pub(crate) pre: InstancePre<InstanceState>,
+    pub(crate) http: HttpDoor,
+    pub(crate) function: Option<functions::GuestIndices>,
+}
+
+/// What all calls of a plugin share.
+pub(crate) struct Shared {
+    pub(crate) name: Arc<str>,
+    pub(crate) caller: Caller,
+    pub(crate) services: Services,
+    pub(crate) settings: BTreeMap<String, String>,
+    pub(crate) budget: Budget,
+    pub(crate) admission: Admission,
+}
+
+/// The export that answers HTTP requests.
+pub(crate) enum HttpDoor {
+    None,
+    Records(handler::GuestIndices),
+    WasiHttp(incoming_handler::GuestIndices),
+}
+
+/// Whose call it is.
+#[derive(Debug, Clone)]
+pub struct CallContext {
+    /// The request's id, for the log.
+    pub request_id: String,
+    /// What the request brought to show who sends it.
+    pub credentials: Credentials,
+    /// Users that the route's guards have looked up already.
+    pub users: Vec<User>,
+}
+
+impl Plugin {
+    /// Its name, which is its file's.
+    pub fn name(&self) -> &str {
+        &self.0.shared.name
+    }
+
+    /// SHA-256 of the component, in hex.
+    pub fn digest(&self) -> &str {
+        &self.0.digest
+    }
+
+    /// The routes that it declares.
+    pub fn routes(&self) -> &[Route] {
+        &self.0.routes
+    }
+
+    /// The functions that it declares.
+    pub fn functions(&self) -> &[FunctionInfo] {
+        &self.0.functions
+    }
+
+    /// How it answers HTTP requests.
+    pub fn door(&self) -> Door {
+        match self.0.http {
+            HttpDoor::None => Door::None,
+            HttpDoor::Records(_) => Door::Records,
+            HttpDoor::WasiHttp(_) => Door::WasiHttp,
+        }
+    }
+
+    /// What it asks for.
+    pub fn asked(&self) -> &Grants {
+        &self.0.asked
+    }
+
+    /// What it may touch.
+    pub fn granted(&self) -> &Grants {
+        &self.0.granted
+    }
+
+    /// What a call of it may cost.
+    pub fn budget(&self) -> &Budget {
+        &self.0.shared.budget
+    }
+
+    /// Has it answer a request. Guards and the body's limit are the caller's to
+    /// check; the server's own credentials are taken out here, for both doors.
+    /// Dropping the future, or the response's body, ends the guest.
+    pub async fn handle(
+        &self,
+        mut request: Request<RequestBody>,
+        matched: RouteMatch,
+        context: CallContext,
+    ) -> Result<Response<ResponseBody>, CallError> {
+        let Loaded {
+            shared, pre, http, ..
+        } = &*self.0;
+        credentials::strip(request.headers_mut(), &shared.services.accounts);
+        match http {
+            HttpDoor::Records(door) => {
+                doors::records::handle(shared, pre, door, request, matched, context).await
+            }
+            HttpDoor::WasiHttp(door) => {
+                doors::wasi_http::handle(shared, pre, door, request, context).await
+            }
+            HttpDoor::None => Err(CallError::InvalidRequest(
+                "This plugin answers no requests.".to_owned(),
+            )),
+        }
+    }
+
+    /// Runs one of its functions. `args` is a JSON array and `kwargs` a JSON
+    /// object; the answer is the guest's text, which should be JSON.
+    pub async fn run(
+        &self,
+        function: &str,
+        args: String,
+        kwargs: String,
+        context: CallContext,
+    ) -> Result<Result<String, Failure>, CallError> {
+        let Loaded {
+            shared,
+            pre,
+            functions,
+            function: door,
+            ..
+        } = &*self.0;
+        let known = functions.iter().any(|info| info.name == function);
+        match door {
+            Some(door) if known => {
+                doors::function::call(shared, pre, door, function, args, kwargs, context).await
+            }
+            _ => Err(CallError::InvalidRequest(
+                "There is no function of this name.".to_owned(),
+            )),
+        }
+    }
+}
+
+impl std::fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plugin")
+            .field("name", &self.name())
+            .field("digest", &self.digest())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,320 @@
+//! Loads components: compile or take from the cache, read what they ask for,
+//! link what they are granted, have them describe themselves.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use coglex_services::caller::{Credentials, PluginCaller};
+use coglex_services::grants::Grants;
+use coglex_services::{Caller, Services};
+use sha2::{Digest, Sha256};
+use wasmtime::Engine;
+use wasmtime::component::{Component, InstancePre};
+use wasmtime_wasi_http::p2::bindings::exports::wasi::http::incoming_handler;
+
+use crate::admission::Admission;
+use crate::ask::{Ask, Policy, effective_budget};
+use crate::bindings::{function::functions, gateway::app, gateway::handler};
+use crate::budget::Budget;
+use crate::cache::Cache;
+use crate::describe::{self, FunctionInfo, Route};
+use crate::doors;
+use crate::engine;
+use crate::error::{CallError, LoadError, RuntimeError};
+use crate::link;
+use crate::plugin::{CallContext, HttpDoor, Loaded, Plugin, Shared};
+use crate::state::{InstanceState, Phase, store};
+
+/// A component with an interpreter in it has some 40 MB.
+const MAX_WASM: usize = 128 * 1024 * 1024;
+
+/// Settings of the runtime.
+#[derive(Debug, Clone)]
+pub struct RuntimeSettings {
+    /// Where compiled components are kept; nowhere if absent.
+    pub cache_dir: Option<PathBuf>,
+    /// Guests that live at once, of all plugins.
+    pub max_instances: u32,
+    /// The budget of a call, unless plugin and operator say otherwise.
+    pub budget: Budget,
+    /// What a plugin can ask for at most; the default budget if absent.
+    pub max_budget: Option<Budget>,
+}
+
+impl Default for RuntimeSettings {
+    fn default() -> Self {
+        Self {
+            cache_dir: None,
+            max_instances: 512,
+            budget: Budget::default(),
+            max_budget: None,
+        }
+    }
+}
+
+/// The runtime, cheap to clone. One for each process.
+#[derive(Clone)]
+pub struct Runtime(Arc<Inner>);
+
+struct Inner {
+    engine: Engine,
+    cache: Option<Cache>,
+    settings: RuntimeSettings,
+    services: Services,
+}
+
+impl Runtime {
+    /// An engine with its pool, its cache and its ticker. Blocks shortly.
+    pub fn new(settings: RuntimeSettings, services: Services) -> Result<Self, RuntimeError> {
+        let ceiling = settings
+            .max_budget
+            .as_ref()
+            .map_or(0, |budget| budget.memory_bytes);
+        let max_memory = settings.budget.memory_bytes.max(ceiling);
+        let engine = engine::engine(settings.max_instances, max_memory)?;
+        engine::start_ticker(&engine)?;
+        let cache = settings
+            .cache_dir
+            .clone()
+            .map(|dir| Cache::new(dir, &engine))
+            .transpose()?;
+        Ok(Self(Arc::new(Inner {
+            engine,
+            cache,
+            settings,
+            services,
+        })))
+    }
+
+    /// Loads a component. `beside` is the text of `NAME.toml`, where there is
+    /// one: it takes the place of what the component carries in itself.
+    pub async fn load(
+        &self,
+        name: &str,
+        wasm: Vec<u8>,
+        beside: Option<&str>,
+        policy: Policy,
+    ) -> Result<Plugin, LoadError> {
+        let inner = Arc::clone(&self.0);
+        let embed = beside.is_none();
+        // Compilation takes up to seconds of all cores.
+        let compiled = tokio::task::spawn_blocking(move || inner.compile(&wasm, embed)).await;
+        let compiled = compiled.map_err(|error| LoadError::Internal(error.into()))??;
+
+        let ask = match beside.or(compiled.ask.as_deref()) {
+            Some(text) => Ask::parse(text)?,
+            None => Ask::default(),
+        };
+        let granted = policy.allow.grant(&ask.grants);
+        let pre = link::link(&compiled.component, &ask.grants, &granted)?;
+        let exports = Exports::find(&pre)?;
+        let shared = self.0.share(name, &ask, &granted, policy);
+        let routes = match &exports.app {
+            Some(app) => self.0.routes(&shared, &pre, app).await?,
+            None => Vec::new(),
+        };
+        let functions = match &exports.functions {
+            Some(functions) => self.0.functions(&shared, &pre, functions).await?,
+            None => Vec::new(),
+        };
+        Ok(Plugin(Arc::new(Loaded {
+            shared,
+            digest: compiled.digest,
+            routes,
+            functions,
+            asked: ask.grants,
+            granted,
+            pre,
+            http: exports.http,
+            function: exports.functions,
+        })))
+    }
+}
+
+/// What the blocking part of a load gives.
+struct Compiled {
+    component: Component,
+    digest: String,
+    ask: Option<String>,
+}
+
+impl Inner {
+    fn compile(&self, wasm: &[u8], embed: bool) -> Result<Compiled, LoadError> {
+        check_kind(wasm)?;
+        let ask = if embed { Ask::embedded(wasm)? } else { None };
+        let digest = hex::encode(Sha256::digest(wasm));
+        let cached = self
+            .cache
+            .as_ref()
+            .and_then(|cache| cache.get(&self.engine, &digest));
+        let component = match cached {
+            Some(component) => component,
+            None => {
+                let component = Component::from_binary(&self.engine, wasm)
+                    .map_err(|error| LoadError::Compile(error.into()))?;
+                if let Some(cache) = &self.cache {
+                    cache.put(&digest, &component);
+                }
+                component
+            }
+        };
+        // Now rather than during the first call.
+        component
+            .initialize_copy_on_write_image()
+            .map_err(|error| LoadError::Internal(error.into()))?;
+        Ok(Compiled {
+            component,
+            digest,
+            ask,
+        })
+    }
+
+    fn share(&self, name: &str, ask: &Ask, granted: &Grants, policy: Policy) -> Arc<Shared> {
+        let Policy {
+            settings,
+            budget: operator,
+            ..
+        } = policy;
+        let RuntimeSettings {
+            budget: default,
+            max_budget,
+            ..
+        } = &self.settings;
+        let budget = effective_budget(default, max_budget.as_ref(), &ask.budget, operator.as_ref());
+        let caller = PluginCaller {
+            name: name.to_owned(),
+            grants: granted.clone(),
+        };
+        Arc::new(Shared {
+            name: name.into(),
+            caller: Caller::Plugin(Arc::new(caller)),
+            services: self.services.clone(),
+            settings,
+            admission: Admission::new(&budget),
+            budget,
+        })
+    }
+
+    async fn routes(
+        &self,
+        shared: &Arc<Shared>,
+        pre: &InstancePre<InstanceState>,
+        app: &app::GuestIndices,
+    ) -> Result<Vec<Route>, LoadError> {
+        let (mut store, watch, budget) = self.describing(shared);
+        let described = doors::run(shared, &watch, budget.wall, async {
+            let instance = pre.instantiate_async(&mut store).await?;
+            app.load(&mut store, &instance)?
+                .call_describe(&mut store)
+                .await
+        });
+        describe::routes(described.await.map_err(describe_failed)?)
+    }
+
+    async fn functions(
+        &self,
+        shared: &Arc<Shared>,
+        pre: &InstancePre<InstanceState>,
+        functions: &functions::GuestIndices,
+    ) -> Result<Vec<FunctionInfo>, LoadError> {
+        let (mut store, watch, budget) = self.describing(shared);
+        let described = doors::run(shared, &watch, budget.wall, async {
+            let instance = pre.instantiate_async(&mut store).await?;
+            functions
+                .load(&mut store, &instance)?
+                .call_describe(&mut store)
+                .await
+        });
+        describe::functions(described.await.map_err(describe_failed)?)
+    }
+
+    /// A store for `describe()`: nobody calls, and only the log answers.
+    fn describing(
+        &self,
+        shared: &Arc<Shared>,
+    ) -> (wasmtime::Store<InstanceState>, crate::state::Watch, Budget) {
+        let budget = shared.budget.for_describe();
+        let context = CallContext {
+            request_id: "describe".to_owned(),
+            credentials: Credentials::default(),
+            users: Vec::new(),
+        };
+        let (store, watch) = store(&self.engine, shared, Phase::Describe, &budget, context);
+        (store, watch, budget)
+    }
+}
+
+fn describe_failed(error: CallError) -> LoadError {
+    LoadError::Describe(format!("{error}; the log has the details"))
+}
+
+fn check_kind(wasm: &[u8]) -> Result<(), LoadError> {
+    if wasm.len() > MAX_WASM {
+        return Err(LoadError::TooLarge {
+            bytes: wasm.len(),
+            limit: MAX_WASM,
+        });
+    }
+    if wasmparser::Parser::is_component(wasm) {
+        Ok(())
+    } else if wasmparser::Parser::is_core_wasm(wasm) {
+        Err(LoadError::CoreModule)
+    } else {
+        Err(LoadError::NotWasm)
+    }
+}
+
+/// The exports that can be called.
+struct Exports {
+    app: Option<app::GuestIndices>,
+    functions: Option<functions::GuestIndices>,
+    http: HttpDoor,
+}
+
+impl Exports {
+    fn find(pre: &InstancePre<InstanceState>) -> Result<Self, LoadError> {
+        const APP: &str = "coglex:gateway/app@0.1.0";
+        const HANDLER: &str = "coglex:gateway/handler@0.1.0";
+        const WASI: &str = "wasi:http/incoming-handler@0.2.0";
+        const FUNCTIONS: &str = "coglex:function/functions@0.1.0";
+        let has = |name: &str| pre.component().get_export_index(None, name).is_some();
+        let misfit = |error: wasmtime::Error| LoadError::Link(error.into());
+
+        let app = has(APP)
+            .then(|| app::GuestIndices::new(pre))
+            .transpose()
+            .map_err(misfit)?;
+        let functions = has(FUNCTIONS)
+            .then(|| functions::GuestIndices::new(pre))
+            .transpose()
+            .map_err(misfit)?;
+        let http = if has(HANDLER) {
+            HttpDoor::Records(handler::GuestIndices::new(pre).map_err(misfit)?)
+        } else if has(WASI) {
+            HttpDoor::WasiHttp(incoming_handler::GuestIndices::new(pre).map_err(misfit)?)
+        } else {
+            HttpDoor::None
+        };
+        match (&app, &http) {
+            (None, HttpDoor::Records(_)) => {
+                return Err(LoadError::HalfAnApp {
+                    has: HANDLER,
+                    lacks: APP,
+                });
+            }
+            (Some(_), HttpDoor::None) => {
+                return Err(LoadError::HalfAnApp {
+                    has: APP,
+                    lacks: HANDLER,
+                });
+            }
+            (None, HttpDoor::None) if functions.is_none() => return Err(LoadError::NoDoor),
+            _ => {}
+        }
+        Ok(Self {
+            app,
+            functions,
+            http,
+        })
+    }
+}
