@@ -14,6 +14,10 @@ use crate::workspace::{self, Guest};
 /// The profile in the root's `Cargo.toml`.
 pub(crate) const PROFILE: &str = "guest";
 
+/// The fixture of the reload tests. It is built twice: as version 1, and as
+/// version 2 into `fixture-versioned-2.wasm`.
+const VERSIONED: &str = "fixture-versioned";
+
 #[derive(clap::Args, Default)]
 pub(crate) struct Options {
     /// Packages to build; all guests when none is named
@@ -60,6 +64,14 @@ pub(crate) fn build(toolchain: &Toolchain, options: &Options) -> anyhow::Result<
                 install(
                     &component(guest)?,
                     &folder.join(format!("{}.wasm", guest.name)),
+                )?;
+            }
+            if let Some(guest) = chosen.iter().find(|guest| guest.name == VERSIONED) {
+                let second = ("FIXTURE_VERSION", "2");
+                compile(toolchain, std::slice::from_ref(guest), Some(second))?;
+                install(
+                    &component(guest)?,
+                    &folder.join(format!("{VERSIONED}-2.wasm")),
                 )?;
             }
             Ok(())

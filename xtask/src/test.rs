@@ -10,7 +10,7 @@ use std::process::Command;
 
 use crate::mongodb::MongoDb;
 use crate::process::{self, cargo};
-use crate::{guests, python, wasip2, workspace};
+use crate::{guests, python, wasip2};
 
 #[derive(clap::Args, Default)]
 pub(crate) struct Options {
@@ -29,18 +29,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         command.env("COGLEX_TEST_MONGODB_URI", mongodb.uri());
     };
 
-    // Guests are tested from outside, as components; natively they would only be
-    // built once more.
-    let mut packages = vec!["--workspace".to_owned()];
-    for guest in workspace::guests()? {
-        packages.extend(["--exclude".to_owned(), guest.name]);
-    }
-
     let nextest = process::succeeds(cargo().args(["nextest", "--version"]));
     if options.runner.is_empty() {
         process::step("testing the documentation's examples", || {
             let mut command = cargo();
-            command.args(["test", "--doc", "--quiet"]).args(&packages);
+            command.args(["test", "--doc", "--quiet", "--workspace"]);
             with_env(&mut command);
             process::run(&mut command)
         })?;
@@ -60,7 +53,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             .iter()
             .any(|arg| arg == "-p" || arg.starts_with("--package"))
         {
-            command.args(&packages);
+            command.arg("--workspace");
         }
         command.args(&options.runner);
         with_env(&mut command);

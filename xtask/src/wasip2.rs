@@ -23,6 +23,11 @@ const TARGET: &str = "wasm32-wasip2";
 /// newcomer for long.
 const DOWNLOAD_LIMIT: Duration = Duration::from_secs(180);
 
+/// What remains when every way has failed.
+const ADVICE: &str = "wasm32-wasip2 cannot be built here. Run `rustup target add wasm32-wasip2` \
+    where rustup's server can be reached, or link a toolchain that has the target with \
+    `rustup toolchain link wasip2 FOLDER`";
+
 #[derive(clap::Args, Default)]
 pub(crate) struct Options {
     /// Use the compiler from Debian's packages even where rustup could do it
@@ -105,12 +110,7 @@ fn from_debian(sysroot: &Path) -> anyhow::Result<Toolchain> {
         return Ok(Toolchain::Rustc(rustc));
     }
     if !process::succeeds(Command::new("apt-get").arg("--version")) {
-        bail!(
-            "this Rust toolchain cannot build for {TARGET}, rustup could not add it, and this is \
-             no Debian, whose packages could stand in; run `rustup target add {TARGET}` where \
-             rustup's server can be reached, or link a toolchain that has the target with \
-             `rustup toolchain link wasip2 FOLDER`"
-        );
+        bail!("there are no Debian packages here that could stand in. {ADVICE}");
     }
     process::step(
         "building a compiler for wasm32-wasip2 from Debian's packages (once, a minute or two)",
@@ -127,7 +127,7 @@ fn from_debian(sysroot: &Path) -> anyhow::Result<Toolchain> {
             Ok(())
         },
     )
-    .with_context(|| format!("no compiler for {TARGET} could be made"))?;
+    .context(ADVICE)?;
     Ok(Toolchain::Rustc(rustc))
 }
 
