@@ -1,0 +1,361 @@
+//! Configuration: defaults, then `coglex.toml`, then `.env` and the environment,
+//! then flags; the later wins. [`load`] is called once, by the CLI; everybody
+//! else gets the typed [`Config`]. What settings exist is in [`settings`].
+//!
+//! A setting that is unknown or bad stops the start with one sentence that names
+//! it and the place where it was set. A value is never repeated if it is secret.
+
+pub mod print;
+mod secret;
+mod sections;
+pub mod settings;
+mod values;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use figment::value::{Dict, Map, Tag, Value};
+use figment::{Figment, Metadata, Profile, Provider};
+use serde::Deserialize;
+
+pub use secret::{Secret, api_key, private_dir, signing_key};
+pub use sections::*;
+use settings::{FREE_TABLES, SETTINGS, Setting};
+
+/// The configuration file that is read from the working directory.
+pub const FILE_NAME: &str = "coglex.toml";
+
+/// Everything that can be configured.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The HTTP server.
+    pub server: ServerConfig,
+    /// Where things are kept.
+    pub data: DataConfig,
+    /// The storage service.
+    pub storage: StorageConfig,
+    /// The auth service.
+    pub auth: AuthConfig,
+    /// Plugins.
+    pub plugins: PluginsConfig,
+    /// The log.
+    pub log: LogConfig,
+}
+
+impl Config {
+    /// The folder of components.
+    pub fn plugins_dir(&self) -> PathBuf {
+        match &self.plugins.dir {
+            Some(dir) => dir.clone(),
+            None => self.data.dir.join("plugins"),
+        }
+    }
+}
+
+/// Where settings are looked for; [`Inputs::of_process`] in production.
+#[derive(Debug, Default)]
+pub struct Inputs {
+    /// The working directory: `coglex.toml` and `.env` are looked for here.
+    pub directory: PathBuf,
+    /// The file given by `--config`.
+    pub file: Option<PathBuf>,
+    /// Environment variables.
+    pub environment: BTreeMap<String, String>,
+    /// Flags that were given, by the setting's name.
+    pub flags: BTreeMap<&'static str, String>,
+}
+
+impl Inputs {
+    /// The inputs of this process, with the flags that the CLI has read.
+    pub fn of_process(file: Option<PathBuf>, flags: BTreeMap<&'static str, String>) -> Self {
+        // Names and values that are not UTF-8 cannot be ours.
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        Self {
+            directory: PathBuf::from("."),
+            file,
+            environment,
+            flags,
+        }
+    }
+}
+
+/// A configuration together with where it came from.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The typed settings.
+    pub config: Config,
+    /// What looked like a mistake but does not stop the start; for the log.
+    pub warnings: Vec<String>,
+    layers: Figment,
+}
+
+/// Reads every layer, checks every value, and gives the settings their types.
+pub fn load(inputs: &Inputs) -> anyhow::Result<Loaded> {
+    let mut variables = environment_file(&inputs.directory)?;
+    for (name, value) in &inputs.environment {
+        variables.insert(name.clone(), (value.clone(), "the environment"));
+    }
+    refuse_mongodb(&variables)?;
+
+    let mut layers = Figment::new();
+    for setting in SETTINGS {
+        if let settings::DefaultValue::Value(text) = setting.default {
+            layers = layers.merge(Given::parse(setting, text, "default".to_owned())?);
+        }
+    }
+    if let Some((path, text)) = file(inputs, &variables)? {
+        layers = layers.merge(FileLayer::parse(&path, &text)?);
+    }
+    for setting in SETTINGS {
+        let own = setting.variable();
+        // Our own name wins over the original's.
+        let aliases = setting.aliases.iter().map(|alias| (*alias).to_owned());
+        let found = std::iter::once(own).chain(aliases).find_map(|name| {
+            let (value, place) = variables.get(&name)?;
+            // `NAME=` in an environment file means: not set.
+            (!value.is_empty()).then(|| (value, format!("{name} in {place}")))
+        });
+        if let Some((value, place)) = found {
+            layers = layers.merge(Given::parse(setting, value, place)?);
+        }
+        if let Some(value) = inputs.flags.get(setting.name) {
+            layers = layers.merge(Given::parse(
+                setting,
+                value,
+                format!("--{}", setting.flag()),
+            )?);
+        }
+    }
+
+    let config = layers.extract().map_err(|error| sentence(&error))?;
+    Ok(Loaded {
+        config,
+        warnings: warnings(&variables),
+        layers,
+    })
+}
+
+/// Variables with the name of the place that set them, for messages.
+type Variables = BTreeMap<String, (String, &'static str)>;
+
+fn environment_file(directory: &Path) -> anyhow::Result<Variables> {
+    let path = directory.join(".env");
+    let Ok(text) = fs::read(&path) else {
+        return Ok(Variables::new());
+    };
+    dotenvy::from_read_iter(text.as_slice())
+        .map(|pair| pair.map(|(name, value)| (name, (value, ".env"))))
+        .collect::<Result<_, _>>()
+        // The cause would repeat the line, and with it perhaps a secret.
+        .map_err(|_| anyhow::anyhow!(".env holds a line that is not NAME=value"))
+}
+
+fn file(inputs: &Inputs, variables: &Variables) -> anyhow::Result<Option<(PathBuf, String)>> {
+    let named = inputs
+        .file
+        .clone()
+        .or_else(|| match variables.get("COGLEX_CONFIG") {
+            Some((path, _)) if !path.is_empty() => Some(PathBuf::from(path)),
+            _ => None,
+        });
+    let must_exist = named.is_some();
+    let path = named.unwrap_or_else(|| inputs.directory.join(FILE_NAME));
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(Some((path, text))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => Ok(None),
+        Err(error) => {
+            Err(error).with_context(|| format!("cannot read the configuration {}", path.display()))
+        }
+    }
+}
+
+/// A server that quietly used another database than the one it was told to use
+/// would look as if it had lost everything.
+fn refuse_mongodb(variables: &Variables) -> anyhow::Result<()> {
+    for name in ["MONGODB_URI", "COGLEX_MONGODB_URI"] {
+        if let Some((value, place)) = variables.get(name)
+            && !value.is_empty()
+        {
+            bail!(
+                "{name} is set in {place}, but this build has only the embedded store; unset it to store documents in data.dir"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn warnings(variables: &Variables) -> Vec<String> {
+    /// The original's variables for services that this build does not have.
+    const UNSERVED: &[&str] = &[
+        "MONGODB_DATABASE",
+        "STRIPE_SECRET_KEY",
+        "STRIPE_WEBHOOK_SECRET",
+        "STRIPE_API_BASE",
+        "SMTP_SERVER",
+        "SMTP_PORT",
+        "SMTP_USERNAME",
+        "SMTP_PASSWORD",
+    ];
+    let known = |name: &str| {
+        // `COGLEX_TEST_…` is for the project's own tests.
+        name == "COGLEX_CONFIG"
+            || name.starts_with("COGLEX_TEST_")
+            || SETTINGS.iter().any(|s| s.variable() == name)
+    };
+    variables
+        .iter()
+        .filter_map(|(name, (_, place))| {
+            if UNSERVED.contains(&name.as_str()) {
+                Some(format!(
+                    "{name} in {place} is ignored: this build does not have that service"
+                ))
+            } else if name.starts_with("COGLEX_") && !known(name) {
+                Some(format!(
+                    "{name} in {place} is ignored: there is no such setting"
+                ))
+            } else {
+                None
+            }
+        })
+        .collect()
+}
+
+/// One value of one setting.
+struct Given {
+    setting: &'static Setting,
+    value: Value,
+    place: String,
+}
+
+impl Given {
+    fn parse(setting: &'static Setting, text: &str, place: String) -> anyhow::Result<Self> {
+        match setting.parse(text) {
+            Ok(value) => Ok(Self {
+                setting,
+                value,
+                place,
+            }),
+            Err(expected) => bail!("the setting {} ({place}) {expected}", setting.name),
+        }
+    }
+}
+
+impl Provider for Given {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.place.clone())
+    }
+
+    fn data(&self) -> figment::Result<Map<Profile, Dict>> {
+        let nested = figment::util::nest(self.setting.name, self.value.clone());
+        Ok(Profile::Default.collect(nested.into_dict().unwrap_or_default()))
+    }
+}
+
+/// `coglex.toml`, all of whose keys are known.
+struct FileLayer {
+    name: String,
+    root: Dict,
+}
+
+impl FileLayer {
+    fn parse(path: &Path, text: &str) -> anyhow::Result<Self> {
+        // A leading `./` would only be noise in messages.
+        let name = path.strip_prefix(".").unwrap_or(path).display().to_string();
+        let table: toml::Table = toml::from_str(text).map_err(|error| {
+            let line = error
+                .span()
+                .and_then(|span| text.get(..span.start))
+                .map_or(1, |before| before.matches('\n').count() + 1);
+            anyhow::anyhow!("{name}, line {line}: {}", error.message())
+        })?;
+        check_table(&name, "", &table)?;
+        let root = table
+            .into_iter()
+            .map(|(key, value)| (key, from_toml(value)))
+            .collect();
+        Ok(Self { name, root })
+    }
+}
+
+impl Provider for FileLayer {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.name.clone())
+    }
+
+    fn data(&self) -> figment::Result<Map<Profile, Dict>> {
+        Ok(Profile::Default.collect(self.root.clone()))
+    }
+}
+
+fn check_table(file: &str, parent: &str, table: &toml::Table) -> anyhow::Result<()> {
+    for (key, value) in table {
+        let name = if parent.is_empty() {
+            key.clone()
+        } else {
+            format!("{parent}.{key}")
+        };
+        if FREE_TABLES.contains(&name.as_str()) {
+            continue;
+        }
+        if let Some(setting) = settings::find(&name) {
+            if let Err(expected) = setting.check(&from_toml(value.clone())) {
+                bail!("the setting {name} ({file}) {expected}");
+            }
+            continue;
+        }
+        let start = format!("{name}.");
+        let is_section = SETTINGS
+            .iter()
+            .any(|setting| setting.name.starts_with(&start));
+        match value {
+            toml::Value::Table(inner) if is_section => check_table(file, &name, inner)?,
+            _ if is_section => bail!("{name} in {file} must be a table of settings"),
+            _ => bail!(
+                "{file} sets {name}, which is no setting; `coglex serve --help` lists them all"
+            ),
+        }
+    }
+    Ok(())
+}
+
+fn from_toml(value: toml::Value) -> Value {
+    match value {
+        toml::Value::String(text) => Value::from(text),
+        toml::Value::Integer(number) => Value::from(number),
+        toml::Value::Float(number) => Value::from(number),
+        toml::Value::Boolean(switch) => Value::from(switch),
+        toml::Value::Datetime(time) => Value::from(time.to_string()),
+        toml::Value::Array(items) => items.into_iter().map(from_toml).collect::<Vec<_>>().into(),
+        toml::Value::Table(table) => {
+            let dict: Dict = table
+                .into_iter()
+                .map(|(key, value)| (key, from_toml(value)))
+                .collect();
+            Value::Dict(Tag::Default, dict)
+        }
+    }
+}
+
+/// What figment found wrong, in the tables that the settings table leaves free.
+fn sentence(error: &figment::Error) -> anyhow::Error {
+    let place = match &error.metadata {
+        Some(metadata) => format!(" ({})", metadata.name),
+        None => String::new(),
+    };
+    match error.path.as_slice() {
+        [] => anyhow::anyhow!("bad configuration{place}: {}", error.kind),
+        path => anyhow::anyhow!(
+            "the setting {}{place} is not valid: {}",
+            path.join("."),
+            error.kind
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! The settings as text: the effective configuration for `coglex config`, and
+//! what is generated from the table for `.env.example` and the documentation.
+
+use std::fmt::Write as _;
+
+use figment::value::Value;
+
+use super::settings::{DefaultValue, Kind, SETTINGS, Setting};
+use super::{Loaded, values};
+
+impl Loaded {
+    /// Where the value of a setting came from.
+    pub fn origin(&self, name: &str) -> Option<String> {
+        self.layers
+            .find_metadata(name)
+            .map(|metadata| metadata.name.to_string())
+    }
+
+    /// The effective configuration as a `coglex.toml`, each value with the place
+    /// that set it, secrets as `***`.
+    pub fn to_toml(&self) -> String {
+        let mut out = String::new();
+        let mut table = "";
+        for setting in SETTINGS {
+            let (parent, key) = setting.name.rsplit_once('.').unwrap_or(("", setting.name));
+            if parent != table {
+                let gap = if table.is_empty() { "" } else { "\n" };
+                let _ = writeln!(out, "{gap}[{parent}]");
+                table = parent;
+            }
+            let _ = match (self.layers.find_value(setting.name), setting.default) {
+                (Ok(value), _) => {
+                    let shown = if setting.is_secret() {
+                        "\"***\"".to_owned()
+                    } else {
+                        values::show(&value)
+                    };
+                    let origin = self.origin(setting.name).unwrap_or_default();
+                    writeln!(out, "{key} = {shown} # {origin}")
+                }
+                (Err(_), DefaultValue::Computed(how)) => writeln!(out, "# {key}: {how}"),
+                (Err(_), DefaultValue::Value(_)) => Ok(()),
+            };
+        }
+        self.plugin_tables(&mut out);
+        out
+    }
+
+    fn plugin_tables(&self, out: &mut String) {
+        for (name, grants) in &self.config.plugins.allow {
+            let _ = writeln!(out, "\n[plugins.allow.{}]", quoted(name));
+            let _ = write!(out, "{}", toml::to_string(grants).unwrap_or_default());
+        }
+        for (name, settings) in &self.config.plugins.settings {
+            let _ = writeln!(out, "\n[plugins.settings.{}]", quoted(name));
+            for (key, value) in settings {
+                // Any text may be a password of some provider.
+                let shown = match value {
+                    serde_json::Value::Number(number) => number.to_string(),
+                    serde_json::Value::Bool(switch) => switch.to_string(),
+                    _ => "\"***\"".to_owned(),
+                };
+                let _ = writeln!(out, "{} = {shown}", quoted(key));
+            }
+        }
+    }
+}
+
+/// The text of `.env.example`.
+pub fn environment_example() -> String {
+    let mut out = String::from(
+        "# Every setting of Coglex as an environment variable, with its default.\n\
+         # Copy this file to .env and remove the # of the lines that you change.\n\
+         # docs/configuration.md explains the layers; generated, do not edit.\n",
+    );
+    let mut section = "";
+    for setting in SETTINGS {
+        if setting.section() != section {
+            section = setting.section();
+            let _ = writeln!(out, "\n# --- {section} ---");
+        }
+        let _ = writeln!(out, "\n# {}", setting.help);
+        let _ = match setting.default {
+            // Files of variables end an unquoted value at a blank.
+            DefaultValue::Value(text) if text.contains(' ') => {
+                writeln!(out, "# {}=\"{text}\"", setting.variable())
+            }
+            DefaultValue::Value(text) => writeln!(out, "# {}={text}", setting.variable()),
+            DefaultValue::Computed(how) => {
+                writeln!(out, "# Unset: {how}.\n# {}=", setting.variable())
+            }
+        };
+    }
+    out
+}
+
+/// The tables of docs/configuration.md.
+pub fn markdown() -> String {
+    let mut out = String::new();
+    let mut section = "";
+    for setting in SETTINGS {
+        if setting.section() != section {
+            section = setting.section();
+            let _ = writeln!(
+                out,
+                "\n### {section}\n\n| Setting | Values | Default | What it does |\n|---|---|---|---|"
+            );
+        }
+        let aliases = match setting.aliases {
+            [] => String::new(),
+            names => format!(" Also `{}`.", names.join("`, `")),
+        };
+        let _ = writeln!(
+            out,
+            "| `{}` | {} | {} | {}{aliases} |",
+            setting.name,
+            values_shown(setting),
+            default_shown(setting),
+            setting.help,
+        );
+    }
+    out.push('\n');
+    out
+}
+
+fn default_shown(setting: &Setting) -> String {
+    match setting.default {
+        DefaultValue::Value("") | DefaultValue::Computed(_) => setting.default_shown().to_owned(),
+        DefaultValue::Value(text) => format!("`{text}`"),
+    }
+}
+
+fn values_shown(setting: &Setting) -> String {
+    match setting.kind {
+        Kind::Text => "text".to_owned(),
+        Kind::Secret => "text, secret".to_owned(),
+        Kind::Switch => "`true`, `false`".to_owned(),
+        Kind::Count { min, max } => format!("{min}–{max}"),
+        Kind::Choice(words) => format!("`{}`", words.join("`, `")),
+        Kind::List => "list".to_owned(),
+        Kind::Period { .. } => "time".to_owned(),
+        Kind::Size { min, max } => format!("{}–{}", values::show_size(min), values::show_size(max)),
+    }
+}
+
+/// A TOML key, quoted where it must be.
+fn quoted(key: &str) -> String {
+    let bare = !key.is_empty()
+        && key
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    if bare {
+        key.to_owned()
+    } else {
+        values::show(&Value::from(key))
+    }
+}

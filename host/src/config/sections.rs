@@ -1,0 +1,178 @@
+//! The settings of each subsystem, typed. Names and defaults are in
+//! [`super::settings`]; every field here has a row there.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use coglex_services::grants::Grants;
+use serde::Deserialize;
+use serde_json::Value as Json;
+
+use super::secret::Secret;
+use super::values::{period, size};
+
+/// `server.*`: the HTTP server.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerConfig {
+    /// Where to listen.
+    pub host: String,
+    /// Where to listen; 0 picks a free port.
+    pub port: u16,
+    /// The API key, unless it is generated.
+    pub secret: Option<Secret>,
+    /// What clients call this server; empty when unknown.
+    pub public_url: String,
+    /// What `/static/` serves.
+    pub static_dir: PathBuf,
+    /// Origins that CORS admits; none turns it off.
+    pub cors_origins: Vec<String>,
+    /// Largest buffered request body.
+    #[serde(deserialize_with = "size")]
+    pub body_limit: usize,
+    /// Largest request head.
+    #[serde(deserialize_with = "size")]
+    pub header_limit: usize,
+    /// Most headers of a request.
+    pub header_count: usize,
+    /// Time to send a head, and to be idle.
+    #[serde(deserialize_with = "period")]
+    pub header_timeout: Duration,
+    /// Time to send a buffered body.
+    #[serde(deserialize_with = "period")]
+    pub body_timeout: Duration,
+    /// Time until the response starts.
+    #[serde(deserialize_with = "period")]
+    pub request_timeout: Duration,
+    /// Time for requests in flight at the end.
+    #[serde(deserialize_with = "period")]
+    pub shutdown_grace: Duration,
+}
+
+impl ServerConfig {
+    /// Whether clients come over https, so that cookies must be `Secure`. Taken
+    /// from the configuration alone: a header could be forged by any client.
+    pub fn is_https(&self) -> bool {
+        self.public_url
+            .get(..8)
+            .is_some_and(|start| start.eq_ignore_ascii_case("https://"))
+    }
+}
+
+/// `data.*`: where things are kept.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// The data folder.
+    pub dir: PathBuf,
+}
+
+/// `storage.*`: limits of the storage service.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StorageConfig {
+    /// Most documents of one response.
+    pub page_limit: u64,
+    /// Most bytes of one response.
+    #[serde(deserialize_with = "size")]
+    pub result_limit: usize,
+    /// Most bytes of one document.
+    #[serde(deserialize_with = "size")]
+    pub document_limit: usize,
+    /// Deepest nesting.
+    pub depth_limit: usize,
+}
+
+/// `auth.*`: the auth service.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuthConfig {
+    /// How long a session lives.
+    #[serde(deserialize_with = "period")]
+    pub session_ttl: Duration,
+    /// argon2id memory, in bytes.
+    #[serde(deserialize_with = "size")]
+    pub argon2_memory: usize,
+    /// argon2id passes.
+    pub argon2_passes: u32,
+    /// argon2id lanes.
+    pub argon2_lanes: u32,
+    /// Hashings at once; half of the cores when unset.
+    pub hash_concurrency: Option<usize>,
+    /// Hashings that may wait.
+    pub hash_queue: usize,
+}
+
+/// `plugins.*`: components and what they may do.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PluginsConfig {
+    /// The folder of components; `plugins` in the data folder when unset.
+    pub dir: Option<PathBuf>,
+    /// Whether the folder is watched.
+    pub watch: bool,
+    /// Budget of every call.
+    pub budget: BudgetConfig,
+    /// What each plugin may touch, by its name.
+    #[serde(default)]
+    pub allow: BTreeMap<String, Grants>,
+    /// What each plugin can read through `coglex:config`, by its name.
+    #[serde(default)]
+    pub settings: BTreeMap<String, BTreeMap<String, Json>>,
+}
+
+/// `plugins.budget.*`: what one call into a plugin may spend.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BudgetConfig {
+    /// Bytes of memory.
+    #[serde(deserialize_with = "size")]
+    pub memory: usize,
+    /// CPU time.
+    #[serde(deserialize_with = "period")]
+    pub cpu: Duration,
+    /// Wall-clock time.
+    #[serde(deserialize_with = "period")]
+    pub wall: Duration,
+    /// Calls to the host.
+    pub host_calls: u64,
+    /// Bytes of those calls.
+    #[serde(deserialize_with = "size")]
+    pub host_call_bytes: usize,
+    /// Bytes of the response.
+    #[serde(deserialize_with = "size")]
+    pub response: usize,
+    /// Bytes of log output.
+    #[serde(deserialize_with = "size")]
+    pub log: usize,
+    /// Calls of one plugin at once.
+    pub concurrency: usize,
+    /// Calls that may wait.
+    pub queue: usize,
+    /// How long they wait.
+    #[serde(deserialize_with = "period")]
+    pub queue_wait: Duration,
+}
+
+/// `log.*`: the log.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogConfig {
+    /// The shape of lines.
+    pub format: LogFormat,
+    /// What is logged, as `tracing` directives.
+    pub filter: String,
+}
+
+/// The shape of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// `Pretty` on a terminal, else `Json`.
+    Auto,
+    /// For people.
+    Pretty,
+    /// For machines.
+    Json,
+}

@@ -1,0 +1,607 @@
+//! The one table of settings. Environment names, flags, `--help`, `.env.example`,
+//! the table of docs/configuration.md, defaults and the check of values all come
+//! from here; the structs of [`crate::config`] only give the values types.
+
+use figment::value::Value;
+
+use super::values;
+
+/// One setting that has the same name in every layer.
+#[derive(Debug)]
+pub struct Setting {
+    /// The dotted name, as in `coglex.toml`.
+    pub name: &'static str,
+    /// What values look like.
+    pub kind: Kind,
+    /// The lowest layer, or what is shown when the default is computed.
+    pub default: DefaultValue,
+    /// One sentence for `--help` and the documentation.
+    pub help: &'static str,
+    /// Environment variables of the original server that mean the same.
+    pub aliases: &'static [&'static str],
+}
+
+/// What values of a setting look like.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// Any text.
+    Text,
+    /// Text that is never shown.
+    Secret,
+    /// `true` or `false`.
+    Switch,
+    /// A whole number within bounds.
+    Count {
+        /// Least.
+        min: i64,
+        /// Most.
+        max: i64,
+    },
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// Texts; separated by commas outside of `coglex.toml`.
+    List,
+    /// A length of time such as `30s`, at least this many milliseconds.
+    Period {
+        /// Least, in milliseconds.
+        min_ms: u64,
+    },
+    /// A number of bytes such as `16 MiB`, within bounds.
+    Size {
+        /// Least, in bytes.
+        min: u64,
+        /// Most, in bytes.
+        max: u64,
+    },
+}
+
+/// The value of a setting that nobody has set.
+#[derive(Debug, Clone, Copy)]
+pub enum DefaultValue {
+    /// Written as in an environment variable.
+    Value(&'static str),
+    /// Computed at start; the text says how.
+    Computed(&'static str),
+}
+
+use DefaultValue::{Computed, Value as Is};
+
+const MIB: u64 = 1 << 20;
+
+/// Every setting, in the order of the documentation.
+pub static SETTINGS: &[Setting] = &[
+    Setting {
+        name: "server.host",
+        kind: Kind::Text,
+        default: Is("127.0.0.1"),
+        help: "Address or host name to listen on; 0.0.0.0 for every interface.",
+        aliases: &["SERVER_HOST"],
+    },
+    Setting {
+        name: "server.port",
+        kind: Kind::Count {
+            min: 0,
+            max: 65_535,
+        },
+        default: Is("5000"),
+        help: "TCP port to listen on; 0 picks a free one.",
+        aliases: &["SERVER_PORT"],
+    },
+    Setting {
+        name: "server.secret",
+        kind: Kind::Secret,
+        default: Computed("generated, kept in data.dir"),
+        help: "The API key that clients send as X-API-Key. Flags show up in process lists: prefer the environment.",
+        aliases: &["SERVER_SECRET"],
+    },
+    Setting {
+        name: "server.public_url",
+        kind: Kind::Text,
+        default: Is(""),
+        help: "The URL that clients use, where a proxy stands in front; https:// makes cookies Secure.",
+        aliases: &[],
+    },
+    Setting {
+        name: "server.static_dir",
+        kind: Kind::Text,
+        default: Is("static"),
+        help: "Folder that is served under /static/.",
+        aliases: &[],
+    },
+    Setting {
+        name: "server.cors_origins",
+        kind: Kind::List,
+        default: Is(""),
+        help: "Origins whose pages may call the server, such as https://app.example; * for any, without cookies. None: CORS is off.",
+        aliases: &[],
+    },
+    Setting {
+        name: "server.body_limit",
+        kind: Kind::Size {
+            min: 1024,
+            max: 2048 * MIB,
+        },
+        default: Is("16 MiB"),
+        help: "Largest JSON or gateway request body.",
+        aliases: &[],
+    },
+    Setting {
+        name: "server.header_limit",
+        kind: Kind::Size {
+            min: 8192,
+            max: 16 * MIB,
+        },
+        default: Is("64 KiB"),
+        help: "Largest request head: request line and headers together.",
+        aliases: &[],
+    },
+    Setting {
+        name: "server.header_count",
+        kind: Kind::Count {
+            min: 16,
+            max: 10_000,
+        },
+        default: Is("100"),
+        help: "Most headers of one request.",
+        aliases: &[],
+    },
+    Setting {
+        name: "server.header_timeout",
+        kind: Kind::Period { min_ms: 100 },
+        default: Is("30s"),
+        help: "How long a connection may take to send a request head, or be idle between two.",
+        aliases: &[],
+    },
+    Setting {
+        name: "server.body_timeout",
+        kind: Kind::Period { min_ms: 100 },
+        default: Is("30s"),
+        help: "How long a client may take to send a JSON or gateway request body.",
+        aliases: &[],
+    },
+    Setting {
+        name: "server.request_timeout",
+        kind: Kind::Period { min_ms: 100 },
+        default: Is("60s"),
+        help: "How long a request may take until its response starts.",
+        aliases: &[],
+    },
+    Setting {
+        name: "server.shutdown_grace",
+        kind: Kind::Period { min_ms: 0 },
+        default: Is("10s"),
+        help: "How long requests in flight may go on after SIGTERM or Ctrl-C.",
+        aliases: &[],
+    },
+    Setting {
+        name: "data.dir",
+        kind: Kind::Text,
+        default: Is("./coglex-data"),
+        help: "Folder of the embedded store, generated keys and caches.",
+        aliases: &[],
+    },
+    Setting {
+        name: "storage.page_limit",
+        kind: Kind::Count {
+            min: 1,
+            max: 100_000,
+        },
+        default: Is("1000"),
+        help: "Most documents that one request returns.",
+        aliases: &[],
+    },
+    Setting {
+        name: "storage.result_limit",
+        kind: Kind::Size {
+            min: 1024,
+            max: 2048 * MIB,
+        },
+        default: Is("64 MiB"),
+        help: "Largest JSON that one storage request returns.",
+        aliases: &[],
+    },
+    Setting {
+        name: "storage.document_limit",
+        kind: Kind::Size {
+            min: 1024,
+            max: 16 * MIB,
+        },
+        default: Is("16 MiB"),
+        help: "Largest document.",
+        aliases: &[],
+    },
+    Setting {
+        name: "storage.depth_limit",
+        kind: Kind::Count { min: 2, max: 100 },
+        default: Is("100"),
+        help: "Deepest nesting of documents, filters and updates.",
+        aliases: &[],
+    },
+    Setting {
+        name: "auth.session_ttl",
+        kind: Kind::Period { min_ms: 1000 },
+        default: Is("7d"),
+        help: "How long a sign-in lasts.",
+        aliases: &[],
+    },
+    Setting {
+        name: "auth.argon2_memory",
+        kind: Kind::Size {
+            min: 64 << 10,
+            max: 4096 * MIB,
+        },
+        default: Is("19 MiB"),
+        help: "Memory of one argon2id password hashing.",
+        aliases: &[],
+    },
+    Setting {
+        name: "auth.argon2_passes",
+        kind: Kind::Count { min: 1, max: 100 },
+        default: Is("2"),
+        help: "Passes of argon2id over its memory.",
+        aliases: &[],
+    },
+    Setting {
+        name: "auth.argon2_lanes",
+        kind: Kind::Count { min: 1, max: 8 },
+        default: Is("1"),
+        help: "Lanes of argon2id.",
+        aliases: &[],
+    },
+    Setting {
+        name: "auth.hash_concurrency",
+        kind: Kind::Count { min: 1, max: 1024 },
+        default: Computed("half of the cores"),
+        help: "Passwords that are hashed at once, so that a storm of sign-ins leaves room for the rest.",
+        aliases: &[],
+    },
+    Setting {
+        name: "auth.hash_queue",
+        kind: Kind::Count {
+            min: 0,
+            max: 1_000_000,
+        },
+        default: Is("256"),
+        help: "Hashings that may wait; past it sign-ins are answered 503.",
+        aliases: &[],
+    },
+    Setting {
+        name: "plugins.dir",
+        kind: Kind::Text,
+        default: Computed("plugins inside data.dir"),
+        help: "Folder of the components that are served.",
+        aliases: &[],
+    },
+    Setting {
+        name: "plugins.watch",
+        kind: Kind::Switch,
+        default: Is("true"),
+        help: "Load, reload and unload components when their files change.",
+        aliases: &[],
+    },
+    Setting {
+        name: "plugins.budget.memory",
+        kind: Kind::Size {
+            min: 64 << 10,
+            max: 4096 * MIB,
+        },
+        default: Is("128 MiB"),
+        help: "Memory of one call into a plugin.",
+        aliases: &[],
+    },
+    Setting {
+        name: "plugins.budget.cpu",
+        kind: Kind::Period { min_ms: 1 },
+        default: Is("10s"),
+        help: "CPU time of one call.",
+        aliases: &[],
+    },
+    Setting {
+        name: "plugins.budget.wall",
+        kind: Kind::Period { min_ms: 1 },
+        default: Is("30s"),
+        help: "Wall-clock time of one call, waiting for the host included.",
+        aliases: &[],
+    },
+    Setting {
+        name: "plugins.budget.host_calls",
+        kind: Kind::Count {
+            min: 0,
+            max: 1_000_000_000,
+        },
+        default: Is("1000"),
+        help: "Calls from a plugin to the host during one call.",
+        aliases: &[],
+    },
+    Setting {
+        name: "plugins.budget.host_call_bytes",
+        kind: Kind::Size {
+            min: 0,
+            max: 4096 * MIB,
+        },
+        default: Is("64 MiB"),
+        help: "Bytes that those calls carry, both ways.",
+        aliases: &[],
+    },
+    Setting {
+        name: "plugins.budget.response",
+        kind: Kind::Size {
+            min: 0,
+            max: 2048 * MIB,
+        },
+        default: Is("16 MiB"),
+        help: "Largest response or result of a plugin.",
+        aliases: &[],
+    },
+    Setting {
+        name: "plugins.budget.log",
+        kind: Kind::Size {
+            min: 0,
+            max: 64 * MIB,
+        },
+        default: Is("64 KiB"),
+        help: "Log output of one call; the rest is dropped.",
+        aliases: &[],
+    },
+    Setting {
+        name: "plugins.budget.concurrency",
+        kind: Kind::Count {
+            min: 1,
+            max: 100_000,
+        },
+        default: Is("256"),
+        help: "Calls into one plugin at once.",
+        aliases: &[],
+    },
+    Setting {
+        name: "plugins.budget.queue",
+        kind: Kind::Count {
+            min: 0,
+            max: 100_000,
+        },
+        default: Is("256"),
+        help: "Calls that may wait for their turn; past it they are answered 503.",
+        aliases: &[],
+    },
+    Setting {
+        name: "plugins.budget.queue_wait",
+        kind: Kind::Period { min_ms: 0 },
+        default: Is("1s"),
+        help: "How long a call waits for its turn before it is answered 503.",
+        aliases: &[],
+    },
+    Setting {
+        name: "log.format",
+        kind: Kind::Choice(&["auto", "pretty", "json"]),
+        default: Is("auto"),
+        help: "Shape of log lines: pretty on a terminal and json elsewhere with auto.",
+        aliases: &[],
+    },
+    Setting {
+        name: "log.filter",
+        kind: Kind::Text,
+        default: Is("info"),
+        help: "What is logged: a level, or directives such as info,coglex::access=debug for a line per request.",
+        aliases: &[],
+    },
+];
+
+/// Tables of `coglex.toml` that hold one entry per plugin. They have no
+/// environment names or flags, since their keys are not known beforehand.
+pub(super) const FREE_TABLES: &[&str] = &["plugins.allow", "plugins.settings"];
+
+/// The setting of this name.
+pub(super) fn find(name: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.name == name)
+}
+
+impl Setting {
+    /// The environment variable: `COGLEX_SERVER_PORT` for `server.port`.
+    pub fn variable(&self) -> String {
+        format!(
+            "COGLEX_{}",
+            self.name.replace('.', "_").to_ascii_uppercase()
+        )
+    }
+
+    /// The flag without its dashes: `server-port` for `server.port`.
+    pub fn flag(&self) -> String {
+        self.name.replace(['.', '_'], "-")
+    }
+
+    /// The first part of the name, which is a heading of the documentation.
+    pub fn section(&self) -> &'static str {
+        self.name.split('.').next().unwrap_or(self.name)
+    }
+
+    /// Whether values must never be shown.
+    pub fn is_secret(&self) -> bool {
+        matches!(self.kind, Kind::Secret)
+    }
+
+    /// The default as people read it.
+    pub fn default_shown(&self) -> &'static str {
+        match self.default {
+            Is("") => "none",
+            Is(text) | Computed(text) => text,
+        }
+    }
+
+    /// A value from an environment variable, a flag or the table, where all is
+    /// text. Says what was expected when the text is not it.
+    pub(super) fn parse(&self, text: &str) -> Result<Value, String> {
+        let value = match self.kind {
+            Kind::Count { .. } => match text.trim().parse::<i64>() {
+                Ok(number) => Value::from(number),
+                Err(_) => Value::from(text),
+            },
+            Kind::Switch => match text.trim().to_ascii_lowercase().as_str() {
+                "true" | "1" | "yes" | "on" => Value::from(true),
+                "false" | "0" | "no" | "off" => Value::from(false),
+                _ => Value::from(text),
+            },
+            Kind::List => text
+                .split(',')
+                .map(str::trim)
+                .filter(|item| !item.is_empty())
+                .map(Value::from)
+                .collect::<Vec<_>>()
+                .into(),
+            _ => Value::from(text),
+        };
+        self.check(&value)?;
+        Ok(value)
+    }
+
+    /// Whether a value is of the setting's kind; else what was expected, and
+    /// what was found unless that is a secret.
+    pub(super) fn check(&self, value: &Value) -> Result<(), String> {
+        let expected = match self.kind {
+            Kind::Text if value.as_str().is_some() => return Ok(()),
+            Kind::Text => "text".to_owned(),
+            Kind::Secret => {
+                return match value.as_str() {
+                    Some(text)
+                        if !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic()) =>
+                    {
+                        Ok(())
+                    }
+                    _ => Err(
+                        "must be text of visible ASCII characters, so that a header can carry it"
+                            .to_owned(),
+                    ),
+                };
+            }
+            Kind::Switch if value.to_bool().is_some() => return Ok(()),
+            Kind::Switch => "true or false".to_owned(),
+            Kind::Count { min, max } => match whole(value) {
+                Some(number) if (min..=max).contains(&number) => return Ok(()),
+                _ => format!("a whole number from {min} to {max}"),
+            },
+            Kind::Choice(words) => match value.as_str() {
+                Some(word) if words.contains(&word) => return Ok(()),
+                _ => format!("one of {}", words.join(", ")),
+            },
+            Kind::List => match value.as_array() {
+                Some(items) if items.iter().all(|item| item.as_str().is_some()) => return Ok(()),
+                _ => "a list of texts".to_owned(),
+            },
+            Kind::Period { min_ms } => match values::period_ms(value) {
+                Some(ms) if ms >= min_ms => return Ok(()),
+                Some(_) => format!("at least {min_ms}ms"),
+                None => "a length of time such as 500ms, 30s, 5m, 12h or 7d".to_owned(),
+            },
+            Kind::Size { min, max } => match values::size_bytes(value) {
+                Some(bytes) if (min..=max).contains(&bytes) => return Ok(()),
+                Some(_) => format!(
+                    "from {} to {}",
+                    values::show_size(min),
+                    values::show_size(max)
+                ),
+                None => "a number of bytes such as 4096, 64 KiB or 16 MiB".to_owned(),
+            },
+        };
+        Err(format!("must be {expected}, not {}", values::show(value)))
+    }
+}
+
+fn whole(value: &Value) -> Option<i64> {
+    value
+        .to_i128()
+        .and_then(|number| i64::try_from(number).ok())
+        .or_else(|| {
+            value
+                .to_u128()
+                .and_then(|number| i64::try_from(number).ok())
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_a_valid_value() {
+        for setting in SETTINGS {
+            if let Is(text) = setting.default {
+                assert!(setting.parse(text).is_ok(), "{}: {text}", setting.name);
+            }
+        }
+    }
+
+    #[test]
+    fn names_variables_and_aliases_are_unique() {
+        let mut seen = std::collections::BTreeSet::new();
+        for setting in SETTINGS {
+            assert!(seen.insert(setting.variable()), "{}", setting.name);
+            for alias in setting.aliases {
+                assert!(seen.insert((*alias).to_owned()), "{alias}");
+            }
+        }
+    }
+
+    #[test]
+    fn bad_values_are_named_with_what_was_expected() {
+        let check = |name: &str, text: &str, expected: &str| {
+            assert_eq!(
+                find(name).unwrap().parse(text).unwrap_err(),
+                expected,
+                "{name}={text}"
+            );
+        };
+        check(
+            "server.port",
+            "http",
+            "must be a whole number from 0 to 65535, not \"http\"",
+        );
+        check(
+            "server.port",
+            "65536",
+            "must be a whole number from 0 to 65535, not 65536",
+        );
+        check(
+            "server.port",
+            "",
+            "must be a whole number from 0 to 65535, not \"\"",
+        );
+        check(
+            "plugins.watch",
+            "maybe",
+            "must be true or false, not \"maybe\"",
+        );
+        check(
+            "log.format",
+            "xml",
+            "must be one of auto, pretty, json, not \"xml\"",
+        );
+        check(
+            "server.body_limit",
+            "16 MB",
+            "must be a number of bytes such as 4096, 64 KiB or 16 MiB, not \"16 MB\"",
+        );
+        check(
+            "server.body_limit",
+            "3 GiB",
+            "must be from 1 KiB to 2 GiB, not \"3 GiB\"",
+        );
+        check(
+            "server.request_timeout",
+            "0s",
+            "must be at least 100ms, not \"0s\"",
+        );
+        check(
+            "server.request_timeout",
+            "-1",
+            "must be a length of time such as 500ms, 30s, 5m, 12h or 7d, not \"-1\"",
+        );
+    }
+
+    #[test]
+    fn a_bad_secret_is_not_repeated() {
+        let message = find("server.secret")
+            .unwrap()
+            .parse("pass word")
+            .unwrap_err();
+        assert!(!message.contains("word"), "{message}");
+    }
+}

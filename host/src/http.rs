@@ -1,0 +1,99 @@
+//! HTTP: the route table, and what surrounds it. Reads top to bottom as a
+//! request travels: [`server`] accepts, [`front`] wraps, [`router`] decides, a
+//! handler in [`routes`] answers. Knows services by their methods, plugins only
+//! by [`crate::gateway`].
+//!
+//! Around every route, in [`front`]: request id and span, one trailing slash
+//! taken off, time limit, panics, problem bodies, `nosniff`. Around all routes,
+//! here: CORS when configured. In extractors: the API key, body size and time.
+
+mod credentials;
+pub mod error;
+pub mod extract;
+pub mod front;
+mod routes;
+pub mod server;
+
+use axum::Router;
+use axum::routing::get;
+use http::{HeaderName, HeaderValue, Method, header};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use self::error::ApiError;
+use self::routes::health;
+use crate::app::AppState;
+
+/// The whole server as a service of requests.
+pub fn front(state: AppState) -> anyhow::Result<front::Front> {
+    let timeout = state.config.server.request_timeout;
+    Ok(front::Front::new(router(state)?, timeout))
+}
+
+/// Every path that is the server's own; the rest is for gateway apps.
+fn router(state: AppState) -> anyhow::Result<Router> {
+    let cors = cors(&state.config.server.cors_origins)?;
+    let router = Router::new()
+        .route("/healthz", get(health::live))
+        .route("/readyz", get(health::ready))
+        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(not_found)
+        .with_state(state);
+    Ok(match cors {
+        Some(cors) => router.layer(cors),
+        None => router,
+    })
+}
+
+async fn method_not_allowed() -> ApiError {
+    ApiError::wrong_method()
+}
+
+async fn not_found() -> ApiError {
+    ApiError::not_found("There is nothing at this path.")
+}
+
+/// CORS for the configured origins; none: no CORS at all.
+fn cors(origins: &[String]) -> anyhow::Result<Option<CorsLayer>> {
+    if origins.is_empty() {
+        return Ok(None);
+    }
+    let layer = CorsLayer::new()
+        .allow_methods([
+            Method::GET,
+            Method::HEAD,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+        ])
+        .expose_headers([
+            header::LINK,
+            header::LOCATION,
+            header::ETAG,
+            header::RETRY_AFTER,
+            HeaderName::from_static("x-request-id"),
+            HeaderName::from_static("x-total-count"),
+        ]);
+    // Any site at all may not use the cookies of our users.
+    if origins.iter().any(|origin| origin == "*") {
+        return Ok(Some(
+            layer
+                .allow_origin(AllowOrigin::any())
+                .allow_headers(tower_http::cors::Any),
+        ));
+    }
+    let origins = origins
+        .iter()
+        .map(|origin| {
+            let well_formed = origin.split_once("://").is_some_and(|(_, host)| !host.is_empty() && !host.contains('/'));
+            HeaderValue::from_str(origin).ok().filter(|_| well_formed).ok_or_else(|| {
+                anyhow::anyhow!("the setting server.cors_origins holds {origin:?}, which is no origin such as https://app.example")
+            })
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let layer = layer
+        .allow_origin(origins)
+        .allow_credentials(true)
+        .allow_headers(tower_http::cors::AllowHeaders::mirror_request());
+    Ok(Some(layer))
+}

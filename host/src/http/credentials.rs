@@ -1,0 +1,204 @@
+//! What a request brought to show who sends it. The one place that reads the
+//! API key, bearer tokens and session cookies, for handlers and the gateway.
+
+use axum::extract::FromRequestParts;
+use coglex_services::caller::Credentials;
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+
+use super::error::ApiError;
+use crate::app::AppState;
+use crate::config::Secret;
+
+/// The header that carries the API key.
+pub(super) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// Session cookies are named this and their realm.
+const COOKIE_PREFIX: &str = "coglex_";
+
+/// Cookies past this many are not looked at; a browser sends one per realm.
+const MAX_COOKIES: usize = 32;
+
+/// What a realm may hold that a cookie's name may not (RFC 6265, token), and
+/// the escape sign itself.
+const NOT_IN_COOKIE_NAMES: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'%')
+    .add(b'(')
+    .add(b')')
+    .add(b',')
+    .add(b'/')
+    .add(b':')
+    .add(b';')
+    .add(b'<')
+    .add(b'=')
+    .add(b'>')
+    .add(b'?')
+    .add(b'@')
+    .add(b'[')
+    .add(b'\\')
+    .add(b']')
+    .add(b'{')
+    .add(b'}');
+
+impl FromRequestParts<AppState> for Credentials {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        Ok(read(&parts.headers, &state.api_key))
+    }
+}
+
+/// Whether the headers carry the API key.
+pub(super) fn has_api_key(headers: &HeaderMap, api_key: &Secret) -> bool {
+    headers
+        .get(X_API_KEY)
+        .is_some_and(|given| api_key.matches(given.as_bytes()))
+}
+
+fn read(headers: &HeaderMap, api_key: &Secret) -> Credentials {
+    Credentials {
+        api_key: has_api_key(headers, api_key),
+        bearer: headers.get(header::AUTHORIZATION).and_then(bearer),
+        cookies: headers
+            .get_all(header::COOKIE)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(';'))
+            .take(MAX_COOKIES)
+            .filter_map(session_cookie)
+            .collect(),
+    }
+}
+
+fn bearer(value: &HeaderValue) -> Option<String> {
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then(|| token.to_owned())
+}
+
+fn session_cookie(pair: &str) -> Option<(String, String)> {
+    let (name, token) = pair.trim().split_once('=')?;
+    let realm = percent_decode_str(name.strip_prefix(COOKIE_PREFIX)?)
+        .decode_utf8()
+        .ok()?;
+    (!token.is_empty()).then(|| (realm.into_owned(), token.to_owned()))
+}
+
+/// The session tokens that a request carries for a realm: the bearer token,
+/// which may be of any realm, and the realm's cookie.
+pub(super) fn tokens<'c>(
+    credentials: &'c Credentials,
+    realm: &'c str,
+) -> impl Iterator<Item = &'c str> {
+    let cookies = credentials
+        .cookies
+        .iter()
+        .filter(move |(of, _)| of == realm);
+    credentials
+        .bearer
+        .as_deref()
+        .into_iter()
+        .chain(cookies.map(|(_, token)| token.as_str()))
+}
+
+/// `Set-Cookie` for a new session. Scripts cannot read it, other sites cannot
+/// make a browser send it with a write, and over https it never travels bare.
+pub(super) fn set_cookie(
+    realm: &str,
+    token: &str,
+    max_age: u64,
+    secure: bool,
+) -> Option<HeaderValue> {
+    let name = utf8_percent_encode(realm, NOT_IN_COOKIE_NAMES);
+    let secure = if secure { "; Secure" } else { "" };
+    let cookie = format!(
+        "{COOKIE_PREFIX}{name}={token}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Lax{secure}"
+    );
+    HeaderValue::try_from(cookie).ok()
+}
+
+/// `Set-Cookie` that makes the browser forget the session.
+pub(super) fn clear_cookie(realm: &str, secure: bool) -> Option<HeaderValue> {
+    set_cookie(realm, "", 0, secure)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn credentials(pairs: &[(&str, &str)]) -> Credentials {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(
+                HeaderName::try_from(*name).unwrap(),
+                HeaderValue::from_str(value).unwrap(),
+            );
+        }
+        read(&headers, &Secret::from("right".to_owned()))
+    }
+
+    #[test]
+    fn only_the_whole_api_key_counts() {
+        let check = |given: &str, expected: bool| {
+            assert_eq!(
+                credentials(&[("X-API-Key", given)]).api_key,
+                expected,
+                "{given}"
+            );
+        };
+        check("right", true);
+        check("righ", false);
+        check("right2", false);
+        check("RIGHT", false);
+        check("", false);
+        assert!(!credentials(&[]).api_key);
+    }
+
+    #[test]
+    fn bearer_tokens_are_read_whatever_the_case_of_the_scheme() {
+        let bearer = |value: &str| credentials(&[("authorization", value)]).bearer;
+        assert_eq!(bearer("Bearer abc").as_deref(), Some("abc"));
+        assert_eq!(bearer("bearer  abc ").as_deref(), Some("abc"));
+        assert_eq!(bearer("Basic abc"), None);
+        assert_eq!(bearer("Bearer "), None);
+        assert_eq!(bearer("Bearer"), None);
+    }
+
+    #[test]
+    fn session_cookies_are_told_from_others_and_bounded() {
+        let given = credentials(&[
+            ("cookie", "a=1; coglex_users=t1"),
+            ("cookie", "coglex_b%C3%A4r=t2; coglex_x="),
+        ]);
+        assert_eq!(
+            given.cookies,
+            [("users".into(), "t1".into()), ("bär".into(), "t2".into())]
+        );
+        assert_eq!(tokens(&given, "users").collect::<Vec<_>>(), ["t1"]);
+        let many = (0..100)
+            .map(|n| format!("coglex_{n}=t"))
+            .collect::<Vec<_>>()
+            .join(";");
+        assert_eq!(credentials(&[("cookie", &many)]).cookies.len(), MAX_COOKIES);
+    }
+
+    #[test]
+    fn a_realm_survives_the_way_through_a_cookie() {
+        for realm in ["users", "bär", "a b;c=d", "%41", "x\"y"] {
+            let cookie = set_cookie(realm, "tok", 60, true).unwrap();
+            let cookie = cookie.to_str().unwrap();
+            assert!(
+                cookie.ends_with("; Path=/; Max-Age=60; HttpOnly; SameSite=Lax; Secure"),
+                "{cookie}"
+            );
+            let sent = cookie.split(';').next().unwrap();
+            assert_eq!(
+                session_cookie(sent),
+                Some((realm.to_owned(), "tok".to_owned()))
+            );
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! What a client is told when something did not work: a problem document
+//! (RFC 9457) with a stable `code`.
+//!
+//! A handler returns [`ApiError`] and forgets about it. The error rides the
+//! response to the outermost layer, [`super::front`], which writes the body with
+//! the request id and, for a failure of ours, one log line with all causes.
+//! Details of 5xx are neutral: causes are for the log, not for clients.
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use coglex_services::Error as ServiceError;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use serde::Serialize;
+
+/// An error on its way to a client.
+#[derive(Debug)]
+pub struct ApiError(Box<Problem>);
+
+/// The content of an [`ApiError`].
+#[derive(Debug)]
+struct Problem {
+    status: StatusCode,
+    code: Cow<'static, str>,
+    detail: Cow<'static, str>,
+    headers: HeaderMap,
+    cause: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// The problem as it rides a response. Extensions have to be `Clone`.
+#[derive(Clone)]
+struct Riding(Arc<Problem>);
+
+/// The body (RFC 9457, section 3.1), with our `code` and `request_id`.
+#[derive(Serialize)]
+struct View<'a> {
+    /// `about:blank`: the title is the status's own, the `code` tells more.
+    r#type: &'static str,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    code: &'a str,
+    request_id: &'a str,
+}
+
+impl ApiError {
+    /// An error with a stable, snake_case code and a sentence for people.
+    pub fn new(
+        status: StatusCode,
+        code: impl Into<Cow<'static, str>>,
+        detail: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self(Box::new(Problem {
+            status,
+            code: code.into(),
+            detail: detail.into(),
+            headers: HeaderMap::new(),
+            cause: None,
+        }))
+    }
+
+    /// 400.
+    pub fn bad_request(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, detail)
+    }
+
+    /// 400 for a member of a JSON body or a query parameter; the text names it.
+    pub fn invalid(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::bad_request("invalid_input", detail)
+    }
+
+    /// 401: no API key, or a wrong one. The two look alike.
+    pub fn api_key_required() -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "api_key_required",
+            "A valid API key is required in the header X-API-Key.",
+        )
+        .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("ApiKey"))
+    }
+
+    /// 401: nobody of this realm is signed in.
+    pub fn session_required(realm: &str) -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "session_required",
+            format!("A signed-in user of {realm} is required."),
+        )
+        .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+    }
+
+    /// 404.
+    pub fn not_found(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", detail)
+    }
+
+    /// 405 with the methods that there are.
+    pub fn method_not_allowed(allow: impl TryInto<HeaderValue>) -> Self {
+        match allow.try_into() {
+            Ok(allow) => Self::wrong_method().with_header(header::ALLOW, allow),
+            Err(_) => Self::wrong_method(),
+        }
+    }
+
+    /// 405 to which the router adds the methods that there are.
+    pub(super) fn wrong_method() -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "This path does not answer to this method.",
+        )
+    }
+
+    /// 413 for a request body.
+    pub fn payload_too_large(limit: u64) -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "payload_too_large",
+            format!("The request body is larger than {limit} bytes."),
+        )
+    }
+
+    /// 422: a function of a plugin answered with its own failure.
+    pub fn function_failed(code: String, message: String) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, message)
+    }
+
+    /// 500 for a fault of ours; the cause is for the log.
+    pub fn internal(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "The server failed. The log has the details under the request id.",
+        )
+        .with_cause(cause)
+    }
+
+    /// 504: the request took longer than the server allows.
+    pub fn request_timeout() -> Self {
+        Self::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "request_timeout",
+            "The request took longer than the server allows.",
+        )
+    }
+
+    /// Tells the client when a retry is worth it.
+    #[must_use]
+    pub fn with_retry_after(self, after: Duration) -> Self {
+        // Whole seconds, rounded up, so that nobody comes back too early.
+        let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+        self.with_header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)))
+    }
+
+    /// The status that the client will see.
+    pub fn status(&self) -> StatusCode {
+        self.0.status
+    }
+
+    fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.headers.insert(name, value);
+        self
+    }
+
+    fn with_cause(mut self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.cause = Some(cause.into());
+        self
+    }
+}
+
+/// Every failure of a service has its status and code here, and nowhere else.
+impl From<ServiceError> for ApiError {
+    fn from(error: ServiceError) -> Self {
+        match error {
+            ServiceError::Invalid(detail) => Self::invalid(detail),
+            ServiceError::NotFound(detail) => Self::not_found(detail),
+            ServiceError::Conflict(detail) => Self::new(StatusCode::CONFLICT, "conflict", detail),
+            ServiceError::Forbidden(detail) => {
+                Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
+            }
+            ServiceError::TooLarge(detail) => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
+            }
+            ServiceError::Timeout => Self::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "timeout",
+                "The operation took longer than it may.",
+            ),
+            ServiceError::Overloaded { retry_after } => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "overloaded",
+                "The server is too busy for this now.",
+            )
+            .with_retry_after(retry_after),
+            ServiceError::Unavailable(cause) => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unavailable",
+                "The service cannot be reached now.",
+            )
+            .with_cause(cause),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = self.0.status.into_response();
+        *response.headers_mut() = self.0.headers.clone();
+        response.extensions_mut().insert(Riding(Arc::from(self.0)));
+        response
+    }
+}
+
+/// Writes the body of a response that carries a problem, and logs it if the
+/// fault is ours. Called once for every response, inside of the request's span.
+pub(super) fn write_problem(response: Response, request_id: &str) -> Response {
+    let (mut parts, body) = response.into_parts();
+    let Some(Riding(problem)) = parts.extensions.remove::<Riding>() else {
+        return Response::from_parts(parts, body);
+    };
+    if problem.status.is_server_error() {
+        log(&problem);
+    }
+    let view = View {
+        r#type: "about:blank",
+        title: problem.status.canonical_reason().unwrap_or("Error"),
+        status: problem.status.as_u16(),
+        detail: &problem.detail,
+        code: &problem.code,
+        request_id,
+    };
+    // Texts and a number always serialise.
+    let text = serde_json::to_vec(&view).unwrap_or_default();
+    parts.headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
+    parts
+        .headers
+        .insert(header::CONTENT_LENGTH, HeaderValue::from(text.len()));
+    Response::from_parts(parts, Body::from(text))
+}
+
+fn log(problem: &Problem) {
+    let mut causes = String::new();
+    let mut next = problem.cause.as_deref().map(|cause| cause as &dyn StdError);
+    while let Some(cause) = next {
+        causes.push_str(": ");
+        causes.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    let status = problem.status.as_u16();
+    // Being busy is the operator's business, but no fault.
+    if problem.cause.is_none() && problem.status == StatusCode::SERVICE_UNAVAILABLE {
+        tracing::warn!(status, code = %problem.code, "request refused: {}", problem.detail);
+    } else {
+        tracing::error!(status, code = %problem.code, "request failed: {}{causes}", problem.detail);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn body(error: ApiError) -> (Response<()>, serde_json::Value) {
+        let (parts, body) = write_problem(error.into_response(), "r-1").into_parts();
+        let bytes = axum::body::to_bytes(body, 4096).await.unwrap();
+        (
+            Response::from_parts(parts, ()),
+            serde_json::from_slice(&bytes).unwrap(),
+        )
+    }
+
+    #[tokio::test]
+    async fn an_error_becomes_a_problem_document() {
+        let (response, problem) =
+            body(ServiceError::Conflict("`_id` exists already.".into()).into()).await;
+        assert_eq!(response.status(), 409);
+        assert_eq!(
+            response.headers()["content-type"],
+            "application/problem+json"
+        );
+        assert_eq!(
+            problem,
+            serde_json::json!({
+                "type": "about:blank", "title": "Conflict", "status": 409,
+                "detail": "`_id` exists already.", "code": "conflict", "request_id": "r-1",
+            })
+        );
+    }
+
+    #[tokio::test]
+    async fn causes_stay_out_of_the_body() {
+        let cause = ServiceError::Unavailable("disk /secret/path is full".into());
+        let (response, problem) = body(cause.into()).await;
+        assert_eq!(response.status(), 503);
+        assert!(!problem.to_string().contains("secret"), "{problem}");
+        let (response, problem) = body(ApiError::internal("boom")).await;
+        assert_eq!(response.status(), 500);
+        assert!(!problem.to_string().contains("boom"), "{problem}");
+    }
+
+    #[tokio::test]
+    async fn retry_after_is_rounded_up_to_whole_seconds() {
+        let overloaded = ServiceError::Overloaded {
+            retry_after: Duration::from_millis(1200),
+        };
+        assert_eq!(
+            body(overloaded.into()).await.0.headers()["retry-after"],
+            "2"
+        );
+    }
+
+    #[test]
+    fn responses_without_a_problem_pass_untouched() {
+        let response = write_problem(
+            (StatusCode::NOT_FOUND, "an app's own page").into_response(),
+            "r-1",
+        );
+        assert_eq!(
+            response.headers()["content-type"],
+            "text/plain; charset=utf-8"
+        );
+    }
+}

@@ -1,0 +1,178 @@
+//! What happens to every request before and after the router: an id and a span,
+//! the trailing slash, the time limit, panics, problem bodies, and the headers
+//! that every response carries. Plain code instead of a stack of layers, so that
+//! the order can be read and nothing is boxed twice.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{OriginalUri, Request};
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt as _;
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use hyper::body::Incoming;
+use tower::ServiceExt as _;
+use tracing::Instrument as _;
+
+use super::error::{ApiError, write_problem};
+use super::extract::RequestId;
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The router with everything around it. Cheap to clone: once per connection.
+#[derive(Clone)]
+pub struct Front {
+    router: Router,
+    timeout: Duration,
+}
+
+impl Front {
+    /// A front of `router` whose responses start within `timeout`.
+    pub fn new(router: Router, timeout: Duration) -> Self {
+        Self { router, timeout }
+    }
+
+    /// Answers one request; never fails, never panics.
+    pub fn answer(
+        &self,
+        request: http::Request<Incoming>,
+    ) -> impl Future<Output = Result<Response, Infallible>> + use<> {
+        let router = self.router.clone();
+        let timeout = self.timeout;
+        let start = Instant::now();
+        let (mut parts, body) = request.into_parts();
+        let id = request_id(&parts.headers);
+        let span =
+            tracing::info_span!("request", id, method = %parts.method, path = parts.uri.path());
+        parts.extensions.insert(RequestId(id.clone()));
+        if let Some(uri) = without_trailing_slash(&parts.uri) {
+            parts
+                .extensions
+                .insert(OriginalUri(std::mem::replace(&mut parts.uri, uri)));
+        }
+        let request = Request::from_parts(parts, Body::new(body));
+        let answer = async move {
+            let routed = AssertUnwindSafe(router.oneshot(request)).catch_unwind();
+            let response = match tokio::time::timeout(timeout, routed).await {
+                Ok(Ok(Ok(response))) => response,
+                Ok(Ok(Err(never))) => match never {},
+                // The panic hook has logged where and why.
+                Ok(Err(_)) => ApiError::internal("a handler panicked").into_response(),
+                Err(_) => ApiError::request_timeout().into_response(),
+            };
+            let mut response = write_problem(response, &id);
+            let headers = response.headers_mut();
+            // A browser must take our word for what a body is.
+            headers.insert(
+                header::X_CONTENT_TYPE_OPTIONS,
+                HeaderValue::from_static("nosniff"),
+            );
+            if let Ok(value) = HeaderValue::try_from(id) {
+                headers.insert(X_REQUEST_ID, value);
+            }
+            tracing::debug!(
+                target: "coglex::access",
+                status = response.status().as_u16(),
+                duration_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX),
+                "answered"
+            );
+            Ok(response)
+        };
+        answer.instrument(span)
+    }
+}
+
+/// The client's own id if it is fit to be written into logs and headers, else a
+/// fresh one.
+fn request_id(headers: &HeaderMap) -> String {
+    let given = headers.get(X_REQUEST_ID).map(HeaderValue::as_bytes);
+    match given {
+        Some(id) if (1..=64).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic) => {
+            String::from_utf8_lossy(id).into_owned()
+        }
+        _ => fresh_id(),
+    }
+}
+
+/// Unique among all servers by its first half, within this one by its second.
+fn fresh_id() -> String {
+    static SERVER: LazyLock<u64> = LazyLock::new(|| {
+        // An id is no secret: without randomness the clock tells servers apart.
+        getrandom::u64().unwrap_or_else(|_| {
+            let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+            since.as_nanos() as u64
+        })
+    });
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    format!(
+        "{:012x}-{:x}",
+        *SERVER >> 16,
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    )
+}
+
+/// The URI that the router sees when the client's has a trailing slash: every
+/// path exists with and without. Exactly one slash is taken: an empty segment
+/// (an empty id, say) must not turn into the path above it.
+fn without_trailing_slash(uri: &Uri) -> Option<Uri> {
+    let path = uri.path();
+    let shorter = path
+        .strip_suffix('/')
+        .filter(|shorter| !shorter.is_empty())?;
+    let text = match uri.query() {
+        Some(query) => format!("{shorter}?{query}"),
+        None => shorter.to_owned(),
+    };
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(text.parse().ok()?);
+    Uri::from_parts(parts).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_trailing_slash_is_taken_off() {
+        let check = |uri: &str, expected: Option<&str>| {
+            let shorter = without_trailing_slash(&uri.parse().unwrap());
+            assert_eq!(
+                shorter.map(|uri| uri.to_string()).as_deref(),
+                expected,
+                "{uri}"
+            );
+        };
+        check("/", None);
+        check("/a", None);
+        check("/a/", Some("/a"));
+        check("/a/?q=%7B%7D&x=/", Some("/a?q=%7B%7D&x=/"));
+        check("/a//", Some("/a/"));
+        check("/a%2F", None);
+        check("http://host/a/", Some("http://host/a"));
+    }
+
+    #[test]
+    fn a_request_id_is_taken_only_if_it_is_sane() {
+        let id = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(
+                X_REQUEST_ID,
+                HeaderValue::from_bytes(value.as_bytes()).unwrap(),
+            );
+            request_id(&headers)
+        };
+        assert_eq!(id("abc-1"), "abc-1");
+        let longest = "x".repeat(64);
+        assert_eq!(id(&longest), longest);
+        for bad in ["", "a b", "é", &"x".repeat(65)] {
+            assert_ne!(id(bad), bad);
+        }
+        assert_ne!(fresh_id(), fresh_id());
+    }
+}

@@ -1,0 +1,3 @@
+//! Handlers, one file for each resource: extract, one service call, answer.
+
+pub(super) mod health;
