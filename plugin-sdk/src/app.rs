@@ -1,56 +1,29 @@
-//! Gateway apps: the table of routes, and the way from it to the component's
-//! exports.
+//! Gateway apps: the table of routes, and what answers a request.
 //!
-//! `describe` and `handle` are both answered from one [`App`], so what the
-//! server knows about a route and what answers it cannot disagree.
+//! The server asks for the table once (`describe`) and hands over requests with
+//! the pattern that matched (`handle`). Both are answered from one [`App`], so
+//! what the server knows about a route and what answers it cannot disagree.
+
+mod export;
+mod pattern;
+mod route;
 
 use std::borrow::Cow;
 
-use crate::bindings::gateway::exports::coglex::gateway::{app as wit, handler as wit_handler};
+pub use export::DefineApp;
+pub use route::{Guard, RouteBuilder, api_key, authenticated};
+
 use crate::error::{Error, Result};
 use crate::request::Request;
-use crate::response::{IntoResponse, Response};
-use crate::{auth, log};
+use crate::response::Response;
+use pattern::without_slash;
+use route::Route;
 
 /// A table of routes. An instance builds it for each request, so registering a
 /// route costs next to nothing and handlers keep no state.
 #[derive(Default)]
 pub struct App {
     routes: Vec<Route>,
-}
-
-type Handler = Box<dyn Fn(Request) -> Result<Response>>;
-
-struct Route {
-    method: Option<&'static str>,
-    path: Cow<'static, str>,
-    guards: Vec<Guard>,
-    body_limit: Option<u64>,
-    summary: Option<Cow<'static, str>>,
-    handler: Handler,
-}
-
-/// A condition that the server checks before the app is even started; see
-/// [`api_key`] and [`authenticated`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Guard(GuardKind);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum GuardKind {
-    ApiKey,
-    Authenticated(Cow<'static, str>),
-}
-
-/// The request carries the server's API key, else it is answered with 401.
-#[must_use]
-pub fn api_key() -> Guard {
-    Guard(GuardKind::ApiKey)
-}
-
-/// The caller is signed in as a user of this collection, else the request is
-/// answered with 401. [`auth::require`] then tells who it is, for free.
-pub fn authenticated(collection: impl Into<Cow<'static, str>>) -> Guard {
-    Guard(GuardKind::Authenticated(collection.into()))
 }
 
 macro_rules! methods {
@@ -76,25 +49,12 @@ impl App {
         self.route(None, path.into())
     }
 
-    /// Begins a route. Its path matches with and without a trailing slash; it is
-    /// declared without, as the server reports it back.
     fn route(&mut self, method: Option<&'static str>, path: Cow<'static, str>) -> RouteBuilder<'_> {
-        let path = match path {
-            Cow::Borrowed(path) => Cow::Borrowed(without_slash(path)),
-            Cow::Owned(path) => Cow::Owned(without_slash(&path).to_owned()),
-        };
-        RouteBuilder {
-            app: self,
-            method,
-            path,
-            guards: Vec::new(),
-            body_limit: None,
-            summary: None,
-        }
+        RouteBuilder::new(self, method, path)
     }
 
     /// Answers a request as the server would have it answered, guards apart, for
-    /// tests that run without a server.
+    /// tests that run without a server. Parameters are not percent-decoded.
     ///
     /// ```
     /// use coglex_sdk::prelude::*;
@@ -113,11 +73,14 @@ impl App {
     /// ```
     #[must_use]
     pub fn respond(&self, mut request: Request) -> Response {
-        let path = without_slash(&request.path).to_owned();
-        if let Some((route, params)) = self.routes.iter().find_map(|route| {
-            let params = capture(&route.path, &path)?;
-            route.answers(&request.method).then_some((route, params))
-        }) {
+        let path = without_slash(&request.path);
+        let matches = self
+            .routes
+            .iter()
+            .filter_map(|route| Some((route, pattern::capture(&route.path, path)?)));
+        if let Some((route, params)) =
+            matches.min_by_key(|(route, _)| pattern::vagueness(&route.path))
+        {
             request.route = route.path.clone().into_owned();
             request.params = params;
         }
@@ -149,227 +112,12 @@ impl App {
             None => Err(Error::status(405, "this method is not answered here")),
         }
     }
-
-    fn manifest(self) -> wit::Manifest {
-        let routes = self.routes.into_iter().map(|route| wit::Route {
-            methods: route.method.map(str::to_owned).into_iter().collect(),
-            path: route.path.into_owned(),
-            guards: route.guards.into_iter().map(Guard::into_wit).collect(),
-            body_limit: route.body_limit,
-            summary: route.summary.map(Cow::into_owned),
-        });
-        wit::Manifest {
-            routes: routes.collect(),
-        }
-    }
-}
-
-impl Guard {
-    fn into_wit(self) -> wit::Guard {
-        match self.0 {
-            GuardKind::ApiKey => wit::Guard::ApiKey,
-            GuardKind::Authenticated(collection) => {
-                wit::Guard::Authenticated(collection.into_owned())
-            }
-        }
-    }
-}
-
-impl Route {
-    fn answers(&self, method: &str) -> bool {
-        match self.method {
-            None => true,
-            Some("GET") => method == "GET" || method == "HEAD",
-            Some(own) => own == method,
-        }
-    }
-}
-
-/// A route that is not in the table until it is told what answers it.
-#[must_use = "a route does nothing until `.to(handler)`"]
-pub struct RouteBuilder<'a> {
-    app: &'a mut App,
-    method: Option<&'static str>,
-    path: Cow<'static, str>,
-    guards: Vec<Guard>,
-    body_limit: Option<u64>,
-    summary: Option<Cow<'static, str>>,
-}
-
-impl RouteBuilder<'_> {
-    /// Adds a guard. All must hold; they are checked in order.
-    pub fn guard(mut self, guard: Guard) -> Self {
-        self.guards.push(guard);
-        self
-    }
-
-    /// The largest body that the route takes, in bytes, below the server's own
-    /// limit. A larger one is answered with 413.
-    pub fn body_limit(mut self, bytes: u64) -> Self {
-        self.body_limit = Some(bytes);
-        self
-    }
-
-    /// One sentence for listings.
-    pub fn summary(mut self, summary: impl Into<Cow<'static, str>>) -> Self {
-        self.summary = Some(summary.into());
-        self
-    }
-
-    /// Puts the route into the table.
-    pub fn to<R: IntoResponse>(self, handler: impl Fn(Request) -> R + 'static) {
-        self.app.routes.push(Route {
-            method: self.method,
-            path: self.path,
-            guards: self.guards,
-            body_limit: self.body_limit,
-            summary: self.summary,
-            // A function or a closure without captures has no size, so boxing it
-            // does not allocate.
-            handler: Box::new(move |request| handler(request).into_response()),
-        });
-    }
-}
-
-fn without_slash(path: &str) -> &str {
-    match path.strip_suffix('/') {
-        Some("") | None => path,
-        Some(rest) => rest,
-    }
-}
-
-/// Matches a path against a pattern, for [`App::respond`]. In production the
-/// server has done it.
-fn capture(pattern: &str, path: &str) -> Option<Vec<(String, String)>> {
-    let mut params = Vec::new();
-    let mut rest = path.split('/');
-    for want in pattern.split('/') {
-        let name = want
-            .strip_prefix('{')
-            .and_then(|name| name.strip_suffix('}'));
-        match name {
-            Some(name) if name.starts_with('*') => {
-                let tail: Vec<&str> = rest.collect();
-                let tail = tail.join("/");
-                return (!tail.is_empty()).then(|| {
-                    params.push((name.trim_start_matches('*').to_owned(), tail));
-                    params
-                });
-            }
-            Some(name) => {
-                let value = rest.next().filter(|value| !value.is_empty())?;
-                params.push((name.to_owned(), value.to_owned()));
-            }
-            None if rest.next() == Some(want) => {}
-            None => return None,
-        }
-    }
-    rest.next().is_none().then_some(params)
-}
-
-/// Implemented by [`app!`](crate::app!).
-#[doc(hidden)]
-pub trait DefineApp {
-    fn define(app: &mut App);
-}
-
-impl<T: DefineApp> wit::Guest for T {
-    fn describe() -> wit::Manifest {
-        let mut app = App::default();
-        T::define(&mut app);
-        app.manifest()
-    }
-}
-
-impl<T: DefineApp> wit_handler::Guest for T {
-    fn handle(request: wit_handler::Request) -> wit_handler::Response {
-        let mut app = App::default();
-        T::define(&mut app);
-        let response = app.dispatch(request.into()).unwrap_or_else(|error| {
-            if error.is_ours() {
-                log::failure("a handler failed", &error);
-            }
-            Response::problem(&error.to_problem(), Some(&auth::request_id()))
-        });
-        wit_handler::Response {
-            status: response.status,
-            headers: response.headers,
-            body: response.body,
-        }
-    }
-}
-
-impl From<wit_handler::Request> for Request {
-    fn from(request: wit_handler::Request) -> Self {
-        Self {
-            method: request.method,
-            path: request.path,
-            route: request.route,
-            query: request.query,
-            params: request.params,
-            headers: request.headers,
-            body: request.body,
-        }
-    }
-}
-
-/// Makes this crate a gateway app. Once per component.
-///
-/// ```
-/// use coglex_sdk::prelude::*;
-///
-/// fn hello(_: Request) -> &'static str {
-///     "Hello!"
-/// }
-///
-/// coglex_sdk::app! { |app| {
-///     app.get("/hello").to(hello);
-///     app.post("/items").guard(api_key()).guard(authenticated("users")).to(create);
-/// }}
-///
-/// fn create(request: Request) -> Result<Response> {
-///     let item: Value = request.json()?;
-///     Ok(Response::json(&storage::insert("items", &item)?)?.status(201))
-/// }
-/// # fn main() {}
-/// ```
-///
-/// The name of a function that takes `&mut App` will do as well, which lets
-/// tests build the same app: `coglex_sdk::app!(routes);`
-#[macro_export]
-macro_rules! app {
-    ($define:expr $(,)?) => {
-        const _: () = {
-            fn define(app: &mut $crate::App) {
-                let define: fn(&mut $crate::App) = $define;
-                define(app)
-            }
-
-            // Counts the handlers as used where nothing is exported: in a
-            // native build, for tests and lints.
-            const _: fn(&mut $crate::App) = define;
-
-            #[cfg(target_arch = "wasm32")]
-            const _: () = {
-                struct Component;
-
-                impl $crate::__private::DefineApp for Component {
-                    fn define(app: &mut $crate::App) {
-                        define(app)
-                    }
-                }
-
-                $crate::__private::gateway::export_gateway_app!(
-                    Component with_types_in $crate::__private::gateway
-                );
-            };
-        };
-    };
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bindings::gateway::exports::coglex::gateway::app as wit;
 
     fn app() -> App {
         let mut app = App::default();
@@ -428,15 +176,35 @@ mod tests {
 
     #[test]
     fn a_known_route_with_another_method_is_405() {
-        let mut request = Request::new("PUT", "/items");
-        request.route = "/items/".to_owned();
-        let error = app().dispatch(request).unwrap_err();
-        assert_eq!(error.to_problem().status, 405);
+        assert_eq!(ask("PUT", "/items").0, 405);
+        assert_eq!(ask("POST", "/").0, 405);
+    }
+
+    #[test]
+    fn the_most_specific_route_answers_whatever_the_order() {
+        let mut app = App::default();
+        app.get("/{*rest}").to(|_: Request| "rest");
+        app.get("/{a}/{b}").to(|_: Request| "both");
+        app.get("/{a}/new").to(|_: Request| "new");
+        app.get("/items/{b}").to(|_: Request| "items");
+        for (path, answer) in [
+            ("/x/y", "both"),
+            ("/x/new", "new"),
+            ("/items/new", "items"),
+            ("/x", "rest"),
+            ("/x/y/z", "rest"),
+        ] {
+            assert_eq!(
+                app.respond(Request::new("GET", path)).body(),
+                answer.as_bytes(),
+                "{path}"
+            );
+        }
     }
 
     #[test]
     fn the_manifest_lists_every_route_as_it_is_answered() {
-        let manifest = app().manifest();
+        let manifest = export::manifest(app());
         assert_eq!(manifest.routes.len(), 6);
         let add = manifest
             .routes

@@ -80,6 +80,10 @@
 //! ```toml
 //! [lib]
 //! crate-type = ["cdylib"]
+//!
+//! [dependencies]
+//! coglex-sdk = { path = "../coglex/plugin-sdk" }
+//! serde = "1" # for `#[derive(Serialize, Deserialize)]`
 //! ```
 //!
 //! ```sh
@@ -116,6 +120,9 @@ pub use functions::{Added, Functions};
 pub use id::{Id, NotAnObjectId, ObjectId};
 pub use request::Request;
 pub use response::{IntoResponse, Json, Response};
+
+pub use serde;
+pub use serde_json;
 
 /// Everything that a plugin usually needs: `use coglex_sdk::prelude::*;`
 pub mod prelude {

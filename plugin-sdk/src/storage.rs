@@ -30,6 +30,9 @@
 //! Documents are Extended JSON: an ObjectId is `{"$oid": "…"}` (see [`Id`]), a
 //! date is `{"$date": "…"}` (see [`DateTime`](crate::DateTime)). `_password` and
 //! the server's own fields are invisible here.
+//!
+//! A document that is only passed on need not be taken apart: read it as
+//! `Box<`[`RawValue`](serde_json::value::RawValue)`>`, which is its text.
 
 mod find;
 mod write;

@@ -119,11 +119,13 @@ impl Find {
     pub fn iter<T: DeserializeOwned>(self) -> Result<Documents<T>> {
         let (collection, options, batch) = self.options()?;
         let cursor = wit::find(&collection, &options)?;
+        let left = options.limit.unwrap_or(u64::MAX);
         Ok(Documents {
             collection,
             cursor: Some(cursor),
             ready: Vec::new().into_iter(),
             batch,
+            left,
             document: PhantomData,
         })
     }
@@ -174,6 +176,9 @@ pub struct Documents<T> {
     cursor: Option<wit::Cursor>,
     ready: std::vec::IntoIter<String>,
     batch: u32,
+    /// What the limit leaves to read: with the last of them the server need not
+    /// be asked whether there are more.
+    left: u64,
     document: PhantomData<fn() -> T>,
 }
 
@@ -181,6 +186,7 @@ impl<T: DeserializeOwned> Iterator for Documents<T> {
     type Item = Result<T>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
         if self.ready.len() == 0 {
             match self.cursor.as_ref()?.next(self.batch) {
                 Ok(batch) => self.ready = batch.into_iter(),
