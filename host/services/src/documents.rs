@@ -23,7 +23,7 @@ use crate::storage::{Change, DocumentStore, Find, Update, UpdateOutcome};
 pub(crate) use hidden::strip;
 pub(crate) use rules::is_reserved;
 pub(crate) use rules::{HIDDEN, collection as check_collection, document as check_document};
-pub(crate) use rules::{field as check_field, filter as check_filter};
+pub(crate) use rules::{field as check_field, filter as check_filter, known_id as check_known_id};
 
 pub use crate::storage::DocumentStream;
 

@@ -1,6 +1,7 @@
 //! The port to document stores. Services see nothing of the engine behind it.
 
 pub mod embedded;
+pub mod mongo;
 
 use async_trait::async_trait;
 use bson::{Bson, Document, RawDocumentBuf};

@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::SigningKey;
 use super::session::NewSession;
+use crate::documents;
 use crate::error::{Error, Result};
 use crate::json;
 
@@ -92,6 +93,7 @@ impl Tokens {
             .ok()?
             .claims;
         let id = json::parse_value(payload.sub.as_bytes(), ID_DEPTH).ok()?;
+        documents::check_known_id(&id).ok()?;
         Some(Claims {
             id,
             session: payload.jti,

@@ -57,11 +57,20 @@ fn names_of_collections() {
 fn filters() {
     for (query, expected) in [
         (doc! {}, Fine),
-        (doc! { "a": 1, "b.c": { "$gt": 1, "$in": [1, "x", null] } }, Fine),
-        (doc! { "$or": [{ "a": { "$regex": "^x", "$options": "i" } }, { "b": { "$exists": false } }] }, Fine),
+        (
+            doc! { "a": 1, "b.c": { "$gt": 1, "$in": [1, "x", null] } },
+            Fine,
+        ),
+        (
+            doc! { "$or": [{ "a": { "$regex": "^x", "$options": "i" } }, { "b": { "$exists": false } }] },
+            Fine,
+        ),
         (doc! { "_key": "ann" }, Fine),
         (doc! { "a": "_password" }, Fine),
-        (doc! { "passwords": 1, "a_password": 1, "_passwords": 1 }, Fine),
+        (
+            doc! { "passwords": 1, "a_password": 1, "_passwords": 1 },
+            Fine,
+        ),
         (doc! { "$expr": { "$gt": ["$a", "$b.c"] } }, Fine),
         (doc! { "a": "$5 and more" }, Fine),
         (doc! { "a": "$$ROOT" }, Fine),
@@ -69,22 +78,46 @@ fn filters() {
         (doc! { "_password": 1 }, Forbidden),
         (doc! { "_password": { "$regex": "^a" } }, Forbidden),
         (doc! { "a._password": 1 }, Forbidden),
-        (doc! { "_coglex.sessions.x": { "$exists": true } }, Forbidden),
+        (
+            doc! { "_coglex.sessions.x": { "$exists": true } },
+            Forbidden,
+        ),
         (doc! { "a": { "_password": 1 } }, Forbidden),
-        (doc! { "$or": [{ "a": 1 }, { "$nor": [{ "_password": 1 }] }] }, Forbidden),
-        (doc! { "a": { "$not": { "$elemMatch": { "_password": 1 } } } }, Forbidden),
+        (
+            doc! { "$or": [{ "a": 1 }, { "$nor": [{ "_password": 1 }] }] },
+            Forbidden,
+        ),
+        (
+            doc! { "a": { "$not": { "$elemMatch": { "_password": 1 } } } },
+            Forbidden,
+        ),
         (doc! { "$expr": { "$eq": ["$_password", "x"] } }, Forbidden),
-        (doc! { "$expr": { "$eq": ["$$CURRENT._password", "x"] } }, Forbidden),
-        (doc! { "$expr": { "$let": { "vars": { "u": "$a" }, "in": "$$u._coglex" } } }, Forbidden),
+        (
+            doc! { "$expr": { "$eq": ["$$CURRENT._password", "x"] } },
+            Forbidden,
+        ),
+        (
+            doc! { "$expr": { "$let": { "vars": { "u": "$a" }, "in": "$$u._coglex" } } },
+            Forbidden,
+        ),
         // Ways around naming them.
         (doc! { "$expr": { "$objectToArray": "$$ROOT" } }, Invalid),
         (doc! { "$expr": { "$eq": ["$$CURRENT", 1] } }, Invalid),
-        (doc! { "$expr": { "$getField": { "$concat": ["_pass", "word"] } } }, Invalid),
-        (doc! { "$jsonSchema": { "patternProperties": { "^_p": { "type": "string" } } } }, Invalid),
+        (
+            doc! { "$expr": { "$getField": { "$concat": ["_pass", "word"] } } },
+            Invalid,
+        ),
+        (
+            doc! { "$jsonSchema": { "patternProperties": { "^_p": { "type": "string" } } } },
+            Invalid,
+        ),
         // Code.
         (doc! { "$where": "1" }, Invalid),
         (doc! { "$and": [{ "a": 1 }, { "$where": "1" }] }, Invalid),
-        (doc! { "$expr": { "$function": { "body": "f", "args": [], "lang": "js" } } }, Invalid),
+        (
+            doc! { "$expr": { "$function": { "body": "f", "args": [], "lang": "js" } } },
+            Invalid,
+        ),
         (doc! { "a": { "$accumulator": 1 } }, Invalid),
         (doc! { "a\0b": 1 }, Invalid),
     ] {
@@ -103,7 +136,10 @@ fn filters_are_bounded() {
     let list = |count: i32| doc! { "a": { "$in": (0..count).map(Bson::from).collect::<Vec<_>>() } };
     assert_eq!(answer(filter(&list(100_000), DEPTH)), Fine);
     assert_eq!(answer(filter(&list(200_000), DEPTH)), TooLarge);
-    assert_eq!(answer(filter(&doc! { "a": "x".repeat(2_000_000) }, DEPTH)), TooLarge);
+    assert_eq!(
+        answer(filter(&doc! { "a": "x".repeat(2_000_000) }, DEPTH)),
+        TooLarge
+    );
 }
 
 #[test]
@@ -112,13 +148,19 @@ fn projections() {
         (doc! {}, Fine),
         (doc! { "a": 1, "b.c": true, "_id": 0 }, Fine),
         (doc! { "a": 0.0, "b": 0_i64 }, Fine),
-        (doc! { "a": { "$slice": [1, 2] }, "b": { "$elemMatch": { "c": { "$gt": 1 } } } }, Fine),
+        (
+            doc! { "a": { "$slice": [1, 2] }, "b": { "$elemMatch": { "c": { "$gt": 1 } } } },
+            Fine,
+        ),
         (doc! { "a": { "b": 1 } }, Fine),
         (doc! { "_password": 1 }, Forbidden),
         (doc! { "_password": 0 }, Forbidden),
         (doc! { "a._coglex": 1 }, Forbidden),
         (doc! { "a": { "_password": 1 } }, Forbidden),
-        (doc! { "a": { "$elemMatch": { "_password": 1 } } }, Forbidden),
+        (
+            doc! { "a": { "$elemMatch": { "_password": 1 } } },
+            Forbidden,
+        ),
         // A copy under another name.
         (doc! { "a": "$_password" }, Invalid),
         (doc! { "a": "$$ROOT" }, Invalid),
@@ -138,14 +180,22 @@ fn sorts() {
     assert_eq!(answer(sort(&doc! { "a.b": 1, "_key": -1 })), Fine);
     assert_eq!(answer(sort(&doc! { "a": 1, "_password": 1 })), Forbidden);
     assert_eq!(answer(sort(&doc! { "_coglex.sessions": 1 })), Forbidden);
-    assert_eq!(answer(sort(&(0..33).map(|n| (n.to_string(), Bson::from(1))).collect())), Invalid);
+    assert_eq!(
+        answer(sort(
+            &(0..33).map(|n| (n.to_string(), Bson::from(1))).collect()
+        )),
+        Invalid
+    );
 }
 
 #[test]
 fn documents() {
     for (new, expected) in [
         (doc! {}, Fine),
-        (doc! { "_id": "a", "b": { "_id": 5, "_key": 1 }, "c": [1, { "d": "$_password" }] }, Fine),
+        (
+            doc! { "_id": "a", "b": { "_id": 5, "_key": 1 }, "c": [1, { "d": "$_password" }] },
+            Fine,
+        ),
         (doc! { "_id": ObjectId::new() }, Fine),
         (doc! { "ref": { "$ref": "c", "$id": 1, "$db": "d" } }, Fine),
         (doc! { "a.b": 1, "": 2 }, Fine),
@@ -169,9 +219,18 @@ fn documents() {
 #[test]
 fn changes() {
     for (operators, expected) in [
-        (doc! { "$set": { "a": 1, "b.c": { "d": [1] } }, "$unset": { "e": "" }, "$inc": { "n": 1 } }, Fine),
-        (doc! { "$push": { "a": { "$each": [1, 2], "$slice": -5, "$sort": 1 } } }, Fine),
-        (doc! { "$pull": { "a": { "b": { "$gte": 1 } } }, "$currentDate": { "t": { "$type": "date" } } }, Fine),
+        (
+            doc! { "$set": { "a": 1, "b.c": { "d": [1] } }, "$unset": { "e": "" }, "$inc": { "n": 1 } },
+            Fine,
+        ),
+        (
+            doc! { "$push": { "a": { "$each": [1, 2], "$slice": -5, "$sort": 1 } } },
+            Fine,
+        ),
+        (
+            doc! { "$pull": { "a": { "b": { "$gte": 1 } } }, "$currentDate": { "t": { "$type": "date" } } },
+            Fine,
+        ),
         (doc! { "$rename": { "a": "b" } }, Fine),
         (doc! { "$set": { "a": "$_password" } }, Fine),
         (doc! { "$setOnInsert": { "_id": "a" } }, Fine),
@@ -194,10 +253,17 @@ fn changes() {
         (doc! { "$set": { "_coglex.sessions.x": 1 } }, Forbidden),
         (doc! { "$rename": { "x": "_password" } }, Forbidden),
         (doc! { "$rename": { "_password": "x" } }, Forbidden),
-        (doc! { "$push": { "a": { "$each": [{ "_password": 1 }] } } }, Forbidden),
+        (
+            doc! { "$push": { "a": { "$each": [{ "_password": 1 }] } } },
+            Forbidden,
+        ),
     ] {
         let update = Change::Operators(operators.clone());
-        assert_eq!(answer(change(&update, DEPTH, BYTES)), expected, "{operators}");
+        assert_eq!(
+            answer(change(&update, DEPTH, BYTES)),
+            expected,
+            "{operators}"
+        );
     }
     let replacement = |document| answer(change(&Change::Replacement(document), DEPTH, BYTES));
     assert_eq!(replacement(doc! { "a": 1 }), Fine);
@@ -213,7 +279,10 @@ fn filters_of_upserts() {
         (doc! { "_id": 5 }, Invalid),
         (doc! { "_id": { "$eq": 5 } }, Invalid),
         (doc! { "_key": "ann" }, Forbidden),
-        (doc! { "$and": [{ "a": 1 }, { "$and": [{ "_key": "ann" }] }] }, Forbidden),
+        (
+            doc! { "$and": [{ "a": 1 }, { "$and": [{ "_key": "ann" }] }] },
+            Forbidden,
+        ),
     ] {
         assert_eq!(answer(upsert_filter(&query)), expected, "{query}");
     }
@@ -221,12 +290,31 @@ fn filters_of_upserts() {
 
 /// A document with the hidden name put somewhere into its keys.
 fn naming_the_hidden() -> impl Strategy<Value = Document> {
-    let name = prop::sample::select(vec!["_password", "_coglex", "a._password", "_coglex.b", "a._coglex.0"]);
+    let name = prop::sample::select(vec![
+        "_password",
+        "_coglex",
+        "a._password",
+        "_coglex.b",
+        "a._coglex.0",
+    ]);
     let leaf = name.prop_map(|name| doc! { name: 1 });
     leaf.prop_recursive(6, 16, 1, |inner| {
-        let key = prop::sample::select(vec!["a", "b.c", "$and", "$elemMatch", "$not", "$expr", "$each", "x"]);
+        let key = prop::sample::select(vec![
+            "a",
+            "b.c",
+            "$and",
+            "$elemMatch",
+            "$not",
+            "$expr",
+            "$each",
+            "x",
+        ]);
         (key, inner, any::<bool>()).prop_map(|(key, inner, listed)| {
-            let inner = if listed { Bson::Array(vec![bson!(1), inner.into()]) } else { inner.into() };
+            let inner = if listed {
+                Bson::Array(vec![bson!(1), inner.into()])
+            } else {
+                inner.into()
+            };
             doc! { "first": 1, key: inner }
         })
     })

@@ -1,0 +1,289 @@
+//! MongoDB behind the port.
+//!
+//! The one place that knows the driver. Writes are acknowledged by a majority
+//! and reads see what a majority has, unless the URI says otherwise, so that
+//! what one host of a cluster was told is what the others find.
+
+mod error;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bson::{Bson, Document, RawDocumentBuf, doc};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
+use mongodb::error::Error as DriverError;
+use mongodb::options::{ClientOptions, IndexOptions, ReadConcern, WriteConcern};
+use mongodb::{Client, ClientSession, Collection, Database, IndexModel};
+
+use super::{
+    Change, DocumentStore, DocumentStream, Find, IndexSpec, Result, StoreError, Update,
+    UpdateOutcome,
+};
+use error::{is_without_transactions, store_error};
+
+/// How long a request waits for a server to be there. The driver's own default,
+/// thirty seconds, is longer than a client of ours waits.
+const SERVER_SELECTION: Duration = Duration::from_secs(5);
+
+/// A database on a MongoDB server or cluster.
+#[derive(Clone)]
+pub struct MongoStore {
+    client: Client,
+    database: Database,
+}
+
+impl std::fmt::Debug for MongoStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The driver's own would show the URI's credentials.
+        f.debug_struct("MongoStore")
+            .field("database", &self.database.name())
+            .finish_non_exhaustive()
+    }
+}
+
+impl MongoStore {
+    /// A store on the database; `database` wins over the one in the URI.
+    /// `Invalid` when the URI is malformed or names no database. The server
+    /// need not be there yet: connections are made when they are needed, and
+    /// made again when they break.
+    pub async fn connect(uri: &str, database: Option<&str>) -> Result<Self> {
+        let mut options = ClientOptions::parse(uri)
+            .await
+            .map_err(|error| bad_uri(&error))?;
+        options.app_name.get_or_insert_with(|| "coglex".into());
+        options
+            .server_selection_timeout
+            .get_or_insert(SERVER_SELECTION);
+        options
+            .write_concern
+            .get_or_insert_with(WriteConcern::majority);
+        options
+            .read_concern
+            .get_or_insert_with(ReadConcern::majority);
+        let Some(database) = database
+            .map(str::to_owned)
+            .or_else(|| options.default_database.clone())
+        else {
+            return Err(StoreError::Invalid(
+                "the MongoDB URI names no database, and none is set beside it".into(),
+            ));
+        };
+        let client = Client::with_options(options).map_err(|error| bad_uri(&error))?;
+        let database = client.database(&database);
+        Ok(Self { client, database })
+    }
+
+    /// Removes the database and all that is in it. For tests.
+    pub async fn drop_database(&self) -> Result<()> {
+        self.database.drop().await.map_err(store_error)
+    }
+
+    /// Ends the connections.
+    pub async fn close(&self) {
+        self.client.clone().shutdown().await;
+    }
+
+    fn raw(&self, collection: &str) -> Collection<RawDocumentBuf> {
+        self.database.collection(collection)
+    }
+
+    /// Several documents in a transaction. A server that stands alone has none:
+    /// there, what was inserted before the failure is taken out again, and a
+    /// reader may have seen it.
+    async fn insert_all(&self, collection: &str, documents: &[RawDocumentBuf]) -> Result<()> {
+        let target = self.raw(collection);
+        let attempt = self.insert_in_transaction(&target, documents).await;
+        match attempt {
+            Err(error) if is_without_transactions(&error) => {}
+            result => return result.map_err(store_error),
+        }
+        // One by one in order, so that it is known exactly which are ours: an
+        // `_id` that was taken must not be among those that are taken out.
+        for (index, document) in documents.iter().enumerate() {
+            let Err(failure) = target.insert_one(document).await else {
+                continue;
+            };
+            let ids: Vec<Bson> = documents.iter().take(index).filter_map(id_of).collect();
+            let clean = target.delete_many(doc! { "_id": { "$in": ids } }).await;
+            return Err(store_error(clean.err().unwrap_or(failure)));
+        }
+        Ok(())
+    }
+
+    async fn insert_in_transaction(
+        &self,
+        target: &Collection<RawDocumentBuf>,
+        documents: &[RawDocumentBuf],
+    ) -> std::result::Result<(), DriverError> {
+        let mut session = self.client.start_session().await?;
+        let work = (target.clone(), documents.to_vec());
+        session
+            .start_transaction()
+            .and_run(work, |session: &mut ClientSession, (target, documents)| {
+                async move {
+                    target
+                        .insert_many(documents.iter())
+                        .session(session)
+                        .await
+                        .map(drop)
+                }
+                .boxed()
+            })
+            .await
+    }
+}
+
+#[async_trait]
+impl DocumentStore for MongoStore {
+    async fn ping(&self) -> Result<()> {
+        self.database
+            .run_command(doc! { "ping": 1 })
+            .await
+            .map_err(store_error)?;
+        Ok(())
+    }
+
+    async fn get(&self, collection: &str, id: Bson) -> Result<Option<RawDocumentBuf>> {
+        self.raw(collection)
+            .find_one(doc! { "_id": { "$eq": id } })
+            .await
+            .map_err(store_error)
+    }
+
+    async fn find(&self, collection: &str, find: Find) -> Result<DocumentStream> {
+        // To MongoDB a limit of zero is none.
+        let limit = match find.limit {
+            Some(0) => return Ok(stream::empty().boxed()),
+            limit => limit.map(|limit| i64::try_from(limit).unwrap_or(i64::MAX)),
+        };
+        let target = self.raw(collection);
+        let mut action = target.find(find.filter).skip(find.skip);
+        if let Some(limit) = limit {
+            action = action.limit(limit);
+        }
+        if let Some(projection) = find.projection {
+            action = action.projection(projection);
+        }
+        if let Some(sort) = find.sort {
+            action = action.sort(sort);
+        }
+        if let Some(max_time) = find.max_time {
+            action = action.max_time(max_time);
+        }
+        let cursor = action.await.map_err(store_error)?;
+        Ok(cursor.map(|document| document.map_err(store_error)).boxed())
+    }
+
+    async fn count(&self, collection: &str, filter: Document) -> Result<u64> {
+        self.raw(collection)
+            .count_documents(filter)
+            .await
+            .map_err(store_error)
+    }
+
+    async fn insert(&self, collection: &str, documents: Vec<RawDocumentBuf>) -> Result<()> {
+        // The driver would add an `_id` silently, and the caller not know it.
+        if documents.iter().any(|document| id_of(document).is_none()) {
+            return Err(StoreError::Invalid(
+                "a document to insert has no `_id`".into(),
+            ));
+        }
+        match documents.as_slice() {
+            [] => Ok(()),
+            [document] => self
+                .raw(collection)
+                .insert_one(document)
+                .await
+                .map(drop)
+                .map_err(store_error),
+            several => self.insert_all(collection, several).await,
+        }
+    }
+
+    async fn update(&self, collection: &str, update: Update) -> Result<UpdateOutcome> {
+        let target = self.raw(collection);
+        let result = match update.change {
+            Change::Operators(operators) => {
+                let action = match update.many {
+                    true => target.update_many(update.filter, operators),
+                    false => target.update_one(update.filter, operators),
+                };
+                let action = match update.array_filters {
+                    filters if filters.is_empty() => action,
+                    filters => action.array_filters(filters),
+                };
+                action.upsert(update.upsert).await
+            }
+            Change::Replacement(_) if update.many => {
+                return Err(StoreError::Invalid(
+                    "a replacement changes one document, not many".into(),
+                ));
+            }
+            Change::Replacement(replacement) => {
+                let replacement = RawDocumentBuf::try_from(&replacement).map_err(|error| {
+                    StoreError::Invalid(format!("not a valid document: {error}"))
+                })?;
+                target
+                    .replace_one(update.filter, replacement)
+                    .upsert(update.upsert)
+                    .await
+            }
+        };
+        let result = result.map_err(store_error)?;
+        Ok(UpdateOutcome {
+            matched: result.matched_count,
+            modified: result.modified_count,
+            upserted_id: result.upserted_id,
+        })
+    }
+
+    async fn delete(&self, collection: &str, filter: Document, many: bool) -> Result<u64> {
+        let target = self.raw(collection);
+        let action = if many {
+            target.delete_many(filter)
+        } else {
+            target.delete_one(filter)
+        };
+        Ok(action.await.map_err(store_error)?.deleted_count)
+    }
+
+    async fn create_index(&self, collection: &str, index: IndexSpec) -> Result<()> {
+        let options = IndexOptions::builder()
+            .name(index.name())
+            // Absent rather than false: an index that somebody made by hand
+            // without the options is then the same index.
+            .unique(index.unique.then_some(true))
+            .sparse(index.sparse.then_some(true))
+            .expire_after(index.expire_after)
+            .build();
+        let model = IndexModel::builder()
+            .keys(index.keys)
+            .options(options)
+            .build();
+        self.raw(collection)
+            .create_index(model)
+            .await
+            .map_err(store_error)?;
+        Ok(())
+    }
+
+    async fn collections(&self) -> Result<Vec<String>> {
+        self.database
+            .list_collection_names()
+            .await
+            .map_err(store_error)
+    }
+}
+
+fn id_of(document: &RawDocumentBuf) -> Option<Bson> {
+    document
+        .get("_id")
+        .ok()
+        .flatten()
+        .and_then(|id| Bson::try_from(id).ok())
+}
+
+/// What the driver says of a URI, which never repeats the URI's password.
+fn bad_uri(error: &DriverError) -> StoreError {
+    StoreError::Invalid(format!("the MongoDB URI cannot be used: {error}"))
+}

@@ -1,0 +1,104 @@
+//! The driver's errors in the port's words.
+
+use mongodb::error::{Error, ErrorKind, WriteFailure};
+
+use crate::storage::StoreError;
+
+const DUPLICATE_KEY: [i32; 3] = [11000, 11001, 12582];
+const MAX_TIME_EXPIRED: i32 = 50;
+/// A document or a sort that is over the server's own bounds.
+const TOO_LARGE: [i32; 4] = [10334, 17280, 17419, 292];
+/// Mistakes of whoever wrote the filter, update or index: bad value, cannot
+/// parse, type mismatch, path not viable, conflicting operators, `$` and `.` in
+/// names, immutable field, index options, namespace, validation.
+const CLIENT: [i32; 23] = [
+    2, 9, 14, 16, 28, 40, 52, 53, 54, 55, 56, 57, 66, 67, 72, 73, 85, 86, 121, 168, 197, 225, 238,
+];
+/// Codes of four or five digits are the server's assertions about what it was
+/// asked, but for these: it is no primary any more, or it is going down.
+const STATE: [i32; 8] = [10058, 10107, 11600, 11601, 11602, 13388, 13435, 13436];
+const ILLEGAL_OPERATION: i32 = 20;
+
+/// The driver's error in the port's words.
+pub(super) fn store_error(error: Error) -> StoreError {
+    // Whatever the driver would retry is about the server, not the question.
+    if error.contains_label("RetryableWriteError")
+        || error.contains_label("TransientTransactionError")
+    {
+        return StoreError::Unavailable(Box::new(error));
+    }
+    match fault(&error) {
+        Some((code, message)) if DUPLICATE_KEY.contains(&code) => StoreError::DuplicateKey {
+            index: index_name(message).to_owned(),
+        },
+        Some((MAX_TIME_EXPIRED, _)) => StoreError::Timeout,
+        Some((code, _)) if TOO_LARGE.contains(&code) => {
+            StoreError::TooLarge("a document, key or result is over MongoDB's limit".into())
+        }
+        Some((code, message))
+            if CLIENT.contains(&code) || (code >= 1_000 && !STATE.contains(&code)) =>
+        {
+            StoreError::Invalid(message.to_owned())
+        }
+        _ => match &*error.kind {
+            ErrorKind::InvalidArgument { message, .. } => StoreError::Invalid(message.clone()),
+            _ => StoreError::Unavailable(Box::new(error)),
+        },
+    }
+}
+
+/// Whether the server refused a transaction because it has none.
+pub(super) fn is_without_transactions(error: &Error) -> bool {
+    matches!(&*error.kind, ErrorKind::SessionsNotSupported)
+        || fault(error).is_some_and(|(code, message)| {
+            code == ILLEGAL_OPERATION && message.contains("Transaction numbers")
+        })
+}
+
+/// The server's code and sentence.
+fn fault(error: &Error) -> Option<(i32, &str)> {
+    match &*error.kind {
+        ErrorKind::Command(error) => Some((error.code, &error.message)),
+        ErrorKind::Write(WriteFailure::WriteError(error)) => Some((error.code, &error.message)),
+        ErrorKind::InsertMany(error) => {
+            let first = error.write_errors.as_ref()?.first()?;
+            Some((first.code, &first.message))
+        }
+        _ => None,
+    }
+}
+
+/// The index that a duplicate key's sentence names: `… index: a_1 dup key: …`.
+/// The sentence itself shows values of another document, and goes no further.
+fn index_name(message: &str) -> &str {
+    let after = message.split_once("index: ").map_or("", |(_, after)| after);
+    let name = after.split_once(" dup key").map_or(after, |(name, _)| name);
+    // Old servers write `database.collection.$name`.
+    name.rsplit_once(".$").map_or(name, |(_, name)| name).trim()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_index_is_found_in_the_sentence() {
+        for (message, name) in [
+            (
+                r#"E11000 duplicate key error collection: d.users index: _key_1 dup key: { _key: "a" }"#,
+                "_key_1",
+            ),
+            (
+                r#"E11000 duplicate key error collection: d.c index: _id_ dup key: { _id: "index: x dup key" }"#,
+                "_id_",
+            ),
+            (
+                "E11000 duplicate key error index: d.c.$a_1_b_-1 dup key: { : 1 }",
+                "a_1_b_-1",
+            ),
+            ("E11000", ""),
+        ] {
+            assert_eq!(index_name(message), name, "{message}");
+        }
+    }
+}
