@@ -17,9 +17,6 @@ pub(crate) struct Options {
     /// hashing) are optimised in it, too. Guests are optimised in both.
     #[arg(long)]
     release: bool,
-    /// Do not build and watch the shipped plugins
-    #[arg(long)]
-    no_plugins: bool,
     /// What follows goes to `coglex dev`, e.g. `-- --server-port 8080`
     #[arg(last = true)]
     coglex: Vec<String>,
@@ -43,21 +40,20 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         },
     )?;
 
+    let shipped: Vec<_> = workspace::guests()?
+        .into_iter()
+        .filter(workspace::Guest::is_shipped)
+        .collect();
+    let names = shipped.iter().map(|plugin| plugin.name.clone()).collect();
+    guests::build(&toolchain, &guests::Options::only(names))?;
+
     let folder = if options.release { "release" } else { "debug" };
     let mut coglex = Command::new(workspace::target().join(folder).join("coglex"));
-    coglex.arg("dev");
-    if !options.no_plugins {
-        let shipped: Vec<_> = workspace::guests()?
-            .into_iter()
-            .filter(workspace::Guest::is_shipped)
-            .collect();
-        let names = shipped.iter().map(|plugin| plugin.name.clone()).collect();
-        guests::build(&toolchain, &guests::Options::only(names))?;
-        for plugin in shipped {
-            coglex
-                .arg("--source")
-                .arg(workspace::root().join(plugin.dir));
-        }
+    coglex.args(["dev", "--profile", guests::PROFILE]);
+    for plugin in shipped {
+        coglex
+            .arg("--source")
+            .arg(workspace::root().join(plugin.dir));
     }
     coglex.args(&options.coglex);
     // The builds that it starts find our components up to date, and the compiler.
