@@ -1,6 +1,27 @@
-//! An embedded document store with MongoDB's query language.
+//! An embedded document store: MongoDB's query language over raw BSON, kept in
+//! one SQLite file.
+//!
+//! It is used through [`Store`] by whoever wants documents without a database
+//! server. It knows nothing of HTTP, of users or of plugins: whoever may call it
+//! may do everything.
+
+mod cursor;
+mod engine;
+mod keys;
+mod number;
+mod order;
+mod path;
+mod projection;
+mod store;
+mod update;
+mod validate;
+mod value;
 
 pub mod error;
 pub mod model;
+pub mod query;
 
+pub use cursor::Cursor;
 pub use error::{Error, Result};
+pub use query::Filter;
+pub use store::{Options, Store};

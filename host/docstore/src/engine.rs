@@ -1,0 +1,16 @@
+//! The engine under the store: one SQLite file, one thread that writes, several
+//! that read.
+//!
+//! `sqlite` is the only module that speaks SQL. `catalog` knows which collections
+//! and indexes there are, `plan` chooses how to find what a filter wants, `read`
+//! and `write` do the work inside a transaction, `readers` and `writer` are the
+//! threads that call them.
+
+pub(crate) mod catalog;
+pub(crate) mod checkpoint;
+pub(crate) mod plan;
+pub(crate) mod read;
+pub(crate) mod readers;
+pub(crate) mod sqlite;
+pub(crate) mod write;
+pub(crate) mod writer;

@@ -1,0 +1,343 @@
+//! The store's public face.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use bson::{Bson, Document, RawDocumentBuf};
+
+use crate::cursor::Cursor;
+use crate::engine::catalog::{Catalog, Shared};
+use crate::engine::checkpoint::Checkpointer;
+use crate::engine::read::{self, Limits, Query};
+use crate::engine::readers::Readers;
+use crate::engine::sqlite::{self, Session, Sql, blob};
+use crate::engine::write::{Answer, Operation, check_index, is_id_index};
+use crate::engine::writer::Writer;
+use crate::error::{Error, Result};
+use crate::keys::KeyPattern;
+use crate::model::{Find, IndexSpec, Update, UpdateOutcome};
+use crate::order;
+use crate::projection::Projection;
+use crate::query::Filter;
+use crate::update::Updater;
+use crate::validate;
+use crate::value::{Corrupt, OwnedValue};
+
+/// How long a new process waits for its predecessor to let go of the file.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+/// Tries of a read that met a table younger than its snapshot.
+const STALE_TRIES: usize = 5;
+
+/// How a store behaves.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Threads that read. Default: as many as cores, at least two.
+    pub readers: usize,
+    /// Bytes of one document. Default: 16 MiB.
+    pub max_document_bytes: usize,
+    /// Bytes that a sort, or another step that must hold its input, may hold.
+    /// Default: 64 MiB.
+    pub max_result_bytes: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            readers: std::thread::available_parallelism()
+                .map_or(2, usize::from)
+                .max(2),
+            max_document_bytes: 16 << 20,
+            max_result_bytes: 64 << 20,
+        }
+    }
+}
+
+/// A document store in one file. Clones share it. The last one to go lets its
+/// threads finish and end; [`Store::close`] also waits for them.
+#[derive(Debug, Clone)]
+pub struct Store(pub(crate) Arc<Inner>);
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) catalog: Arc<Shared>,
+    pub(crate) readers: Readers,
+    writer: Writer,
+    pub(crate) options: Options,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // The writer ends when its channel closes, which dropping it does.
+        self.readers.close();
+    }
+}
+
+impl Store {
+    /// Opens the store at `path`, made if it is not there. A second process on
+    /// the same file is refused.
+    pub fn open(path: &Path, options: Options) -> Result<Self> {
+        let lock = lock(path)?;
+        let created = create_private(path)?;
+        let connection = sqlite::open_writer(path)?;
+        if created {
+            sync_folder(path)?;
+        }
+        let catalog = Arc::new(Shared::new(Catalog::load(&connection)?));
+        let checkpointer = Arc::new(Checkpointer::default());
+        let (readers, threads) = Readers::start(path, options.readers.max(1))?;
+        let (writer, thread) = Writer::new(
+            connection,
+            Arc::clone(&catalog),
+            Arc::clone(&checkpointer),
+            options.max_document_bytes,
+        );
+        let file = path.to_owned();
+        let checkpoints = spawn("docstore-checkpoint", move || checkpointer.run(&file))?;
+        spawn("docstore-write", move || {
+            let closing = thread.run();
+            finish(checkpoints, threads, lock);
+            if let Some(done) = closing {
+                // Whoever asked may have stopped waiting.
+                let _ = done.send(());
+            }
+        })?;
+        Ok(Store(Arc::new(Inner {
+            catalog,
+            readers,
+            writer,
+            options,
+        })))
+    }
+
+    /// Whether the store answers.
+    pub async fn ping(&self) -> Result<()> {
+        let read = |session: &mut Session<'_>, _: &Limits| session.snapshot(|_| Ok(()));
+        self.0.readers.run(Limits::default(), read).await
+    }
+
+    /// The document with this `_id`.
+    pub async fn get(&self, collection: &str, id: Bson) -> Result<Option<RawDocumentBuf>> {
+        validate::collection_name(collection)?;
+        let Some(collection) = self.0.catalog.get().get(collection).cloned() else {
+            return Ok(None);
+        };
+        let mut key = Vec::with_capacity(16);
+        order::encode(OwnedValue::encode(&id)?.get(), &mut key)?;
+        self.0
+            .readers
+            .run(Limits::default(), move |session, _| {
+                session.first(Sql::GetById, collection.id, [key], |row| {
+                    RawDocumentBuf::from_bytes(blob(row, 0)?.to_vec()).map_err(|_| Corrupt.into())
+                })
+            })
+            .await
+    }
+
+    /// Documents that match, in batches. Nothing is held in the store between
+    /// two batches: a document that changes meanwhile is seen as it is then.
+    pub async fn find(&self, collection: &str, find: Find) -> Result<Cursor> {
+        validate::collection_name(collection)?;
+        let query = Query {
+            filter: Filter::compile(&find.filter)?,
+            projection: find
+                .projection
+                .as_ref()
+                .map(Projection::compile)
+                .transpose()?
+                .flatten(),
+            sort: match &find.sort {
+                Some(sort) if !sort.is_empty() => Some(KeyPattern::parse(sort, "sort")?),
+                _ => None,
+            },
+            skip: find.skip,
+            limit: find.limit,
+            max_sort_bytes: self.0.options.max_result_bytes,
+        };
+        let deadline = find
+            .max_time
+            .and_then(|time| Instant::now().checked_add(time));
+        Ok(Cursor::new(
+            self.clone(),
+            collection.to_owned(),
+            query,
+            deadline,
+        ))
+    }
+
+    /// How many documents match.
+    pub async fn count(&self, collection: &str, filter: Document) -> Result<u64> {
+        validate::collection_name(collection)?;
+        let filter = Filter::compile(&filter)?;
+        let (name, shared) = (collection.to_owned(), Arc::clone(&self.0.catalog));
+        self.0
+            .readers
+            .run(Limits::default(), move |session, limits| {
+                fresh(|| match shared.get().get(&name) {
+                    Some(collection) => read::count(session, collection, &filter, limits),
+                    None => Ok(0),
+                })
+            })
+            .await
+    }
+
+    /// Inserts all of the documents or none. Each has an `_id`.
+    pub async fn insert(&self, collection: &str, documents: Vec<RawDocumentBuf>) -> Result<()> {
+        validate::collection_name(collection)?;
+        for document in &documents {
+            validate::document(document.as_bytes(), self.0.options.max_document_bytes)?;
+        }
+        if documents.is_empty() {
+            return Ok(());
+        }
+        self.0
+            .writer
+            .run(collection, Operation::Insert { documents })
+            .await
+            .map(drop)
+    }
+
+    /// Changes the first match, or all.
+    pub async fn update(&self, collection: &str, update: Update) -> Result<UpdateOutcome> {
+        validate::collection_name(collection)?;
+        let operation = Operation::Update {
+            filter: Filter::compile(&update.filter)?,
+            updater: Updater::compile(&update)?,
+            many: update.many,
+            upsert: update.upsert,
+            source: update.filter,
+        };
+        match self.0.writer.run(collection, operation).await? {
+            Answer::Outcome(outcome) => Ok(outcome),
+            Answer::Done | Answer::Count(_) => Ok(UpdateOutcome::default()),
+        }
+    }
+
+    /// Deletes the first match, or all; answers how many.
+    pub async fn delete(&self, collection: &str, filter: Document, many: bool) -> Result<u64> {
+        validate::collection_name(collection)?;
+        let operation = Operation::Delete {
+            filter: Filter::compile(&filter)?,
+            many,
+        };
+        match self.0.writer.run(collection, operation).await? {
+            Answer::Count(count) => Ok(count),
+            Answer::Done | Answer::Outcome(_) => Ok(0),
+        }
+    }
+
+    /// Makes an index, and the collection if it is not there. Doing it again
+    /// changes nothing.
+    pub async fn create_index(&self, collection: &str, index: IndexSpec) -> Result<()> {
+        validate::collection_name(collection)?;
+        check_index(&index)?;
+        if is_id_index(&index) {
+            return Ok(());
+        }
+        self.0
+            .writer
+            .run(collection, Operation::CreateIndex { spec: index })
+            .await
+            .map(drop)
+    }
+
+    /// The collections' names, sorted.
+    pub async fn collections(&self) -> Result<Vec<String>> {
+        Ok(self.0.catalog.get().names())
+    }
+
+    /// Finishes the writes that wait, moves everything into the file and lets
+    /// go of it. Later calls, on any clone, are refused.
+    pub async fn close(&self) {
+        self.0.readers.close();
+        self.0.writer.close().await;
+    }
+}
+
+/// Runs a read again when the catalogue was ahead of its snapshot.
+pub(crate) fn fresh<T>(mut read: impl FnMut() -> Result<T>) -> Result<T> {
+    for _ in 1..STALE_TRIES {
+        match read() {
+            Err(error) if sqlite::is_stale(&error) => {}
+            answer => return answer,
+        }
+    }
+    read()
+}
+
+fn spawn<F>(name: &str, work: F) -> Result<JoinHandle<()>>
+where
+    F: FnOnce() + Send + 'static,
+{
+    let builder = std::thread::Builder::new().name(name.to_owned());
+    builder
+        .spawn(work)
+        .map_err(|error| Error::Unavailable(Box::new(error)))
+}
+
+/// The writer ends last, and holds the lock until nobody uses the file.
+fn finish(checkpoints: JoinHandle<()>, readers: Vec<JoinHandle<()>>, lock: File) {
+    for thread in readers.into_iter().chain([checkpoints]) {
+        if thread.join().is_err() {
+            tracing::error!("a thread of the store panicked");
+        }
+    }
+    drop(lock);
+}
+
+/// SQLite lets several processes in; our catalogue in memory does not.
+fn lock(path: &Path) -> Result<File> {
+    let unavailable = |error: std::io::Error| Error::Unavailable(Box::new(error));
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(PathBuf::from(name))
+        .map_err(unavailable)?;
+    let patience = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < patience => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::Unavailable(
+                    format!("another process uses the store {}", path.display()).into(),
+                ));
+            }
+            Err(TryLockError::Error(error)) => return Err(unavailable(error)),
+        }
+    }
+}
+
+/// Makes the file, readable by its owner alone; SQLite gives its log the same
+/// mode. Answers whether it was new.
+fn create_private(path: &Path) -> Result<bool> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(Error::Unavailable(Box::new(error))),
+    }
+}
+
+/// A new file survives a power cut only when its folder's entry does.
+fn sync_folder(path: &Path) -> Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    if cfg!(unix) {
+        let synced = File::open(folder).and_then(|folder| folder.sync_all());
+        synced.map_err(|error| Error::Unavailable(Box::new(error)))?;
+    }
+    Ok(())
+}
