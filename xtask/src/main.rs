@@ -7,6 +7,7 @@
 //! It drives cargo, Python and the built `coglex`; it links nothing of the
 //! project, so that it compiles in seconds and works while the rest does not.
 
+mod bench;
 mod ci;
 mod dev;
 mod guests;
@@ -43,6 +44,8 @@ enum Command {
     Ci,
     /// Build WebAssembly guests: plugins, examples and test fixtures
     Guests(guests::Options),
+    /// Measure the server beside plain axum
+    Bench(bench::Options),
     /// Make sure that wasm32-wasip2 can be built, and print what to build it with
     Wasip2(wasip2::Options),
     /// Run a command until standard input closes
@@ -59,6 +62,7 @@ fn main() -> anyhow::Result<()> {
             let folder = guests::build(&wasip2::ensure()?, &options)?;
             Ok(writeln!(std::io::stdout(), "{}", folder.display())?)
         }
+        Command::Bench(options) => bench::run(&options),
         Command::Wasip2(options) => {
             let toolchain = wasip2::find(&options)?;
             Ok(writeln!(std::io::stdout(), "{toolchain}")?)

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 /// The folders whose folders are guests.
-const GUEST_FOLDERS: [&str; 3] = ["plugins", "examples", "host/tests/fixtures"];
+const GUEST_FOLDERS: [&str; 4] = ["plugins", "examples", "host/tests/fixtures", "bench/guests"];
 
 /// The repository's root.
 pub(crate) fn root() -> &'static Path {

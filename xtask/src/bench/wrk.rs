@@ -1,0 +1,126 @@
+//! The load generator wrk, told by `bench/wrk.lua` what to send.
+
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::bail;
+
+use super::server::Server;
+use crate::process;
+use crate::workspace;
+
+/// What is sent.
+pub(super) struct Load {
+    path: String,
+    key: Option<&'static str>,
+    body: Option<&'static str>,
+    connections: u32,
+}
+
+/// What came back in one run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Sample {
+    pub(super) requests: u64,
+    pub(super) duration: Duration,
+    pub(super) p50: Duration,
+    pub(super) p99: Duration,
+    /// CPU time of the server.
+    pub(super) cpu: Duration,
+}
+
+impl Sample {
+    /// Requests per second.
+    pub(super) fn rate(&self) -> f64 {
+        self.requests as f64 / self.duration.as_secs_f64()
+    }
+
+    /// CPU time per request, in microseconds.
+    pub(super) fn cpu_micros(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / self.requests.max(1) as f64
+    }
+}
+
+impl Load {
+    pub(super) fn new(path: &str, connections: u32) -> Self {
+        Self {
+            path: path.to_owned(),
+            key: None,
+            body: None,
+            connections,
+        }
+    }
+
+    /// Sends the API key.
+    pub(super) fn key(self, key: &'static str) -> Self {
+        Self {
+            key: Some(key),
+            ..self
+        }
+    }
+
+    /// Posts this JSON rather than getting.
+    pub(super) fn body(self, body: &'static str) -> Self {
+        Self {
+            body: Some(body),
+            ..self
+        }
+    }
+
+    /// Sends as much as the server takes for `duration`. Any failed request makes
+    /// the run an error: it would be a fast one.
+    pub(super) fn run(&self, server: &Server, duration: Duration) -> anyhow::Result<Sample> {
+        let mut wrk = Command::new("wrk");
+        wrk.args([
+            "--threads",
+            "1",
+            "--connections",
+            &self.connections.to_string(),
+        ])
+        .args(["--duration", &format!("{}s", duration.as_secs())])
+        .arg("--script")
+        .arg(workspace::root().join("bench/wrk.lua"))
+        .arg(server.url(&self.path))
+        .envs(self.key.map(|key| ("BENCH_KEY", key)))
+        .envs(self.body.map(|body| ("BENCH_BODY", body)));
+        let before = server.cpu()?;
+        let printed = process::output(&mut wrk)?;
+        let cpu = server.cpu()?.saturating_sub(before);
+        let Some(numbers) = numbers(&printed) else {
+            bail!("wrk printed no result:\n{printed}")
+        };
+        let [requests, micros, p50, p99, errors] = numbers;
+        if errors > 0 {
+            bail!("{errors} requests to {} failed", self.path);
+        }
+        let [duration, p50, p99] = [micros, p50, p99].map(Duration::from_micros);
+        Ok(Sample {
+            requests,
+            duration,
+            p50,
+            p99,
+            cpu,
+        })
+    }
+}
+
+/// The line that `bench/wrk.lua` prints.
+fn numbers(printed: &str) -> Option<[u64; 5]> {
+    let line = printed
+        .lines()
+        .find_map(|line| line.strip_prefix("RESULT "))?;
+    let numbers: Result<Vec<u64>, _> = line.split_whitespace().map(str::parse).collect();
+    numbers.ok()?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_result_is_found_between_what_wrk_prints() {
+        let printed = "Running 1s test\n  2 threads\nRESULT 100 1000000 320 900 0\n";
+        assert_eq!(numbers(printed), Some([100, 1_000_000, 320, 900, 0]));
+        assert_eq!(numbers("Running 1s test\n"), None);
+        assert_eq!(numbers("RESULT 1 2\n"), None);
+    }
+}
