@@ -1,4 +1,13 @@
+//! What happens between two steps of one call. The calls themselves are tested
+//! on every store, in `tests/both_stores/accounts.rs`.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+
 use super::*;
+use crate::storage::embedded::EmbeddedStore;
+use crate::storage::{DocumentStream, Result as StoreResult, UpdateOutcome};
 
 pub(super) fn settings() -> AuthSettings {
     AuthSettings {
@@ -11,4 +20,156 @@ pub(super) fn settings() -> AuthSettings {
         signing_key: SigningKey(Arc::from([7; 32])),
         issuer: "coglex".into(),
     }
+}
+
+/// A store where somebody else is quicker: before each of the first updates of
+/// the service, this change is made to the document.
+struct Meddled {
+    store: EmbeddedStore,
+    change: Document,
+    times: AtomicUsize,
+}
+
+#[async_trait]
+impl DocumentStore for Meddled {
+    async fn ping(&self) -> StoreResult<()> {
+        self.store.ping().await
+    }
+    async fn get(&self, collection: &str, id: Bson) -> StoreResult<Option<RawDocumentBuf>> {
+        self.store.get(collection, id).await
+    }
+    async fn find(&self, collection: &str, find: Find) -> StoreResult<DocumentStream> {
+        DocumentStore::find(&self.store, collection, find).await
+    }
+    async fn count(&self, collection: &str, filter: Document) -> StoreResult<u64> {
+        self.store.count(collection, filter).await
+    }
+    async fn insert(&self, collection: &str, documents: Vec<RawDocumentBuf>) -> StoreResult<()> {
+        self.store.insert(collection, documents).await
+    }
+    async fn update(&self, collection: &str, update: Update) -> StoreResult<UpdateOutcome> {
+        let left = self
+            .times
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                left.checked_sub(1)
+            });
+        if left.is_ok() {
+            let change = Change::Operators(self.change.clone());
+            self.store
+                .update(
+                    collection,
+                    Update {
+                        filter: doc! {},
+                        change,
+                        ..update.clone()
+                    },
+                )
+                .await?;
+        }
+        self.store.update(collection, update).await
+    }
+    async fn delete(&self, collection: &str, filter: Document, many: bool) -> StoreResult<u64> {
+        self.store.delete(collection, filter, many).await
+    }
+    async fn create_index(&self, collection: &str, index: IndexSpec) -> StoreResult<()> {
+        self.store.create_index(collection, index).await
+    }
+    async fn collections(&self) -> StoreResult<Vec<String>> {
+        self.store.collections().await
+    }
+}
+
+/// Ann has signed up with the password `secret`; the change strikes next.
+async fn meddled(change: Document, times: usize) -> (Accounts, EmbeddedStore, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(&folder.path().join("test.db"), Default::default()).unwrap();
+    let meddled = Meddled {
+        store: store.clone(),
+        change,
+        times: AtomicUsize::new(times),
+    };
+    let accounts = Accounts::new(Arc::new(meddled), settings());
+    accounts
+        .sign_up("users", "ann", "secret", doc! {})
+        .await
+        .unwrap();
+    (accounts, store, folder)
+}
+
+#[tokio::test]
+async fn a_password_changed_during_a_sign_in_opens_no_session() {
+    let new = Hasher::new(&settings()).hash("new").await.unwrap();
+    let (accounts, store, _folder) = meddled(doc! { "$set": { "_password": new } }, 1).await;
+    let late = accounts.sign_in("users", "ann", "secret", doc! {}).await;
+    assert!(matches!(late, Err(Error::NotFound(_))), "{late:?}");
+    assert_eq!(
+        store
+            .count("users", doc! { "_coglex": { "$exists": true } })
+            .await
+            .unwrap(),
+        0
+    );
+    accounts
+        .sign_in("users", "ann", "new", doc! {})
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_hash_renewed_during_a_sign_in_does_not_fail_it() {
+    // As when another host finds the hash outdated in the same moment.
+    let renewed = Hasher::new(&settings()).hash("secret").await.unwrap();
+    let (accounts, _store, _folder) = meddled(doc! { "$set": { "_password": renewed } }, 1).await;
+    let token = accounts
+        .sign_in("users", "ann", "secret", doc! {})
+        .await
+        .unwrap()
+        .token;
+    assert!(accounts.session("users", &token).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_user_deleted_or_renamed_during_a_refresh_is_not_found() {
+    let (accounts, store, _folder) = meddled(doc! { "$set": { "_key": "anna" } }, 1).await;
+    let late = accounts
+        .refresh("users", "ann", doc! { "_password": "new" }, None)
+        .await;
+    assert!(matches!(late, Err(Error::NotFound(_))), "{late:?}");
+    let found = store
+        .count(
+            "users",
+            doc! { "_key": "anna", "_coglex": { "$exists": false } },
+        )
+        .await;
+    assert_eq!(found.unwrap(), 1);
+}
+
+#[test]
+fn settings_that_cannot_work_say_which() {
+    assert_eq!(settings().check(), Ok(()));
+    for (change, says) in [
+        (
+            (|s| s.signing_key = SigningKey(Arc::from([7; 31]))) as fn(&mut AuthSettings),
+            "signing key",
+        ),
+        (|s| s.hash_concurrency = 0, "at once"),
+        (|s| s.session_ttl = Duration::from_millis(999), "second"),
+        (|s| s.argon2_memory_kib = 7, "argon2"),
+        (|s| s.argon2_passes = 0, "argon2"),
+        (|s| s.argon2_lanes = 0, "argon2"),
+    ] {
+        let mut settings = settings();
+        change(&mut settings);
+        let sentence = settings.check().unwrap_err();
+        assert!(sentence.contains(says), "{sentence}");
+    }
+}
+
+#[test]
+fn secrets_are_not_printed() {
+    let printed = format!("{:?}", settings());
+    assert!(
+        printed.contains("signing_key: ***") && !printed.contains("7, 7"),
+        "{printed}"
+    );
 }

@@ -97,17 +97,7 @@ impl MongoStore {
             Err(error) if is_without_transactions(&error) => {}
             result => return result.map_err(store_error),
         }
-        // One by one in order, so that it is known exactly which are ours: an
-        // `_id` that was taken must not be among those that are taken out.
-        for (index, document) in documents.iter().enumerate() {
-            let Err(failure) = target.insert_one(document).await else {
-                continue;
-            };
-            let ids: Vec<Bson> = documents.iter().take(index).filter_map(id_of).collect();
-            let clean = target.delete_many(doc! { "_id": { "$in": ids } }).await;
-            return Err(store_error(clean.err().unwrap_or(failure)));
-        }
-        Ok(())
+        insert_in_order(&target, documents).await
     }
 
     async fn insert_in_transaction(
@@ -275,6 +265,23 @@ impl DocumentStore for MongoStore {
     }
 }
 
+/// Inserts one by one, so that it is known exactly which are ours: an `_id` that
+/// was taken must not be among those that are taken out again.
+async fn insert_in_order(
+    target: &Collection<RawDocumentBuf>,
+    documents: &[RawDocumentBuf],
+) -> Result<()> {
+    for (index, document) in documents.iter().enumerate() {
+        let Err(failure) = target.insert_one(document).await else {
+            continue;
+        };
+        let ids: Vec<Bson> = documents.iter().take(index).filter_map(id_of).collect();
+        let clean = target.delete_many(doc! { "_id": { "$in": ids } }).await;
+        return Err(store_error(clean.err().unwrap_or(failure)));
+    }
+    Ok(())
+}
+
 fn id_of(document: &RawDocumentBuf) -> Option<Bson> {
     document
         .get("_id")
@@ -287,3 +294,6 @@ fn id_of(document: &RawDocumentBuf) -> Option<Bson> {
 fn bad_uri(error: &DriverError) -> StoreError {
     StoreError::Invalid(format!("the MongoDB URI cannot be used: {error}"))
 }
+
+#[cfg(test)]
+mod tests;

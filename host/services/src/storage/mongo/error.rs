@@ -5,7 +5,8 @@ use mongodb::error::{Error, ErrorKind, WriteFailure};
 use crate::storage::StoreError;
 
 const DUPLICATE_KEY: [i32; 3] = [11000, 11001, 12582];
-const MAX_TIME_EXPIRED: i32 = 50;
+/// The operation's time limit, and the server's own.
+const OUT_OF_TIME: [i32; 2] = [50, 262];
 /// A document or a sort that is over the server's own bounds.
 const TOO_LARGE: [i32; 4] = [10334, 17280, 17419, 292];
 /// Mistakes of whoever wrote the filter, update or index: bad value, cannot
@@ -14,7 +15,7 @@ const TOO_LARGE: [i32; 4] = [10334, 17280, 17419, 292];
 const CLIENT: [i32; 23] = [
     2, 9, 14, 16, 28, 40, 52, 53, 54, 55, 56, 57, 66, 67, 72, 73, 85, 86, 121, 168, 197, 225, 238,
 ];
-/// Codes of four or five digits are the server's assertions about what it was
+/// Codes of five digits and more are the server's assertions about what it was
 /// asked, but for these: it is no primary any more, or it is going down.
 const STATE: [i32; 8] = [10058, 10107, 11600, 11601, 11602, 13388, 13435, 13436];
 const ILLEGAL_OPERATION: i32 = 20;
@@ -31,12 +32,12 @@ pub(super) fn store_error(error: Error) -> StoreError {
         Some((code, message)) if DUPLICATE_KEY.contains(&code) => StoreError::DuplicateKey {
             index: index_name(message).to_owned(),
         },
-        Some((MAX_TIME_EXPIRED, _)) => StoreError::Timeout,
+        Some((code, _)) if OUT_OF_TIME.contains(&code) => StoreError::Timeout,
         Some((code, _)) if TOO_LARGE.contains(&code) => {
             StoreError::TooLarge("a document, key or result is over MongoDB's limit".into())
         }
         Some((code, message))
-            if CLIENT.contains(&code) || (code >= 1_000 && !STATE.contains(&code)) =>
+            if CLIENT.contains(&code) || (code >= 10_000 && !STATE.contains(&code)) =>
         {
             StoreError::Invalid(message.to_owned())
         }
@@ -80,6 +81,57 @@ fn index_name(message: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn command(code: i32, message: &str) -> Error {
+        let error = serde_json::json!({ "code": code, "errmsg": message });
+        Error::from(ErrorKind::Command(serde_json::from_value(error).unwrap()))
+    }
+
+    #[test]
+    fn each_code_has_its_word() {
+        let word = |code| match store_error(command(code, "index: a_1 dup key: {}")) {
+            StoreError::Invalid(_) => "invalid",
+            StoreError::DuplicateKey { .. } => "duplicate",
+            StoreError::TooLarge(_) => "too large",
+            StoreError::Timeout => "timeout",
+            StoreError::Unavailable(_) => "unavailable",
+            other => panic!("{other:?}"),
+        };
+        for (codes, expected) in [
+            (&[2, 9, 14, 40, 66, 86, 121, 31249, 15998][..], "invalid"),
+            (&[11000, 11001], "duplicate"),
+            (&[10334, 292], "too large"),
+            (&[50, 262], "timeout"),
+            // Not primary, interrupted, unauthorized, host unreachable, unknown.
+            (
+                &[10107, 11600, 11602, 13435, 13, 18, 6, 91, 8000, 9999, 1],
+                "unavailable",
+            ),
+        ] {
+            for code in codes {
+                assert_eq!(word(*code), expected, "{code}");
+            }
+        }
+        let gone = Error::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
+        assert!(matches!(store_error(gone), StoreError::Unavailable(_)));
+    }
+
+    #[test]
+    fn a_server_that_stands_alone_is_known_by_its_refusal() {
+        let refusal = "Transaction numbers are only allowed on a replica set member or mongos";
+        assert!(is_without_transactions(&command(20, refusal)));
+        assert!(!is_without_transactions(&command(20, "not allowed")));
+        assert!(!is_without_transactions(&command(11000, refusal)));
+    }
+
+    #[test]
+    fn a_duplicate_says_which_index_and_nothing_of_the_other_document() {
+        let error = store_error(command(
+            11000,
+            r#"E11000 … index: mail_1 dup key: { mail: "eve@example.com" }"#,
+        ));
+        assert_eq!(error.to_string(), "duplicate key for index mail_1");
+    }
 
     #[test]
     fn the_index_is_found_in_the_sentence() {
