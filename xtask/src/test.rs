@@ -21,8 +21,8 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let components = guests::build(&wasip2::ensure()?, &guests::Options::default())?;
     let programs = python::ensure()?;
+    let components = guests::build(&wasip2::ensure()?, &guests::Options::default())?;
     let mongodb = MongoDb::start(&programs)?;
     let with_env = |command: &mut Command| {
         command.env("COGLEX_TEST_GUESTS", &components);
