@@ -48,50 +48,101 @@ pub struct RouteMatch {
     pub params: Vec<(String, String)>,
 }
 
-/// Runs a guest by its CPU clock and within its wall-clock budget, and turns
-/// whatever ends it into a [`CallError`], which is logged here and only here.
+/// Runs a guest for a client: whatever ends it is logged, here and only here.
 pub(crate) async fn run<T>(
     shared: &Shared,
     watch: &Watch,
     wall: Duration,
     guest: impl Future<Output = wasmtime::Result<T>>,
 ) -> Result<T, CallError> {
-    let error = match tokio::time::timeout(wall, watch.clock.measure(guest)).await {
-        Ok(Ok(answer)) => return Ok(answer),
-        Ok(Err(error)) => error,
-        Err(_) => {
-            let last_words = watch.log.last_words();
-            tracing::error!(
-                plugin.name = &*shared.name,
-                request.id = &*watch.request_id,
-                stderr = (!last_words.is_empty()).then_some(&last_words),
-                "the call was cut after its wall-clock budget of {wall:?}"
-            );
-            return Err(CallError::Deadline);
+    attempt(watch, wall, guest).await.map_err(|ending| {
+        ending.log(shared, watch);
+        ending.as_call_error()
+    })
+}
+
+/// Runs a guest by its CPU clock and within its wall-clock budget.
+pub(crate) async fn attempt<T>(
+    watch: &Watch,
+    wall: Duration,
+    guest: impl Future<Output = wasmtime::Result<T>>,
+) -> Result<T, Ending> {
+    match tokio::time::timeout(wall, watch.clock.measure(guest)).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) if error.is::<wasmtime::PoolConcurrencyLimitError>() => {
+            Err(Ending::NoInstance(error))
         }
-    };
-    if error.is::<wasmtime::PoolConcurrencyLimitError>() {
-        tracing::warn!(
-            plugin.name = &*shared.name,
-            request.id = &*watch.request_id,
-            "no instance is free: {error:#}"
-        );
-        return Err(CallError::Overloaded {
-            retry_after: Duration::from_secs(1),
-        });
+        Ok(Err(error)) => Err(Ending::Trap(error)),
+        Err(_) => Err(Ending::Wall(wall)),
     }
-    let last_words = watch.log.last_words();
-    tracing::error!(
-        plugin.name = &*shared.name,
-        request.id = &*watch.request_id,
-        memory_limit_reached = watch.memory_refused().then_some(shared.budget.memory_bytes),
-        stderr = (!last_words.is_empty()).then_some(&last_words),
-        // With `Debug`: the chain and the guest's backtrace.
-        "the call trapped: {error:?}"
-    );
-    match error.downcast_ref::<Spent>() {
-        Some(Spent::Cpu(_)) => Err(CallError::Deadline),
-        _ => Err(CallError::Trapped),
+}
+
+/// What ended a guest before its time.
+pub(crate) enum Ending {
+    /// The wall-clock budget is spent.
+    Wall(Duration),
+    /// The pool is empty.
+    NoInstance(wasmtime::Error),
+    /// A trap: the guest's fault, or another spent budget.
+    Trap(wasmtime::Error),
+}
+
+impl Ending {
+    fn as_call_error(&self) -> CallError {
+        match self {
+            Ending::Wall(_) => CallError::Deadline,
+            Ending::NoInstance(_) => CallError::Overloaded {
+                retry_after: Duration::from_secs(1),
+            },
+            Ending::Trap(error) => match error.downcast_ref::<Spent>() {
+                Some(Spent::Cpu(_)) => CallError::Deadline,
+                _ => CallError::Trapped,
+            },
+        }
+    }
+
+    fn log(&self, shared: &Shared, watch: &Watch) {
+        let name = &*shared.name;
+        let request_id = &*watch.request_id;
+        let stderr = Some(watch.log.last_words()).filter(|words| !words.is_empty());
+        match self {
+            Ending::Wall(wall) => tracing::error!(
+                plugin.name = name,
+                request.id = request_id,
+                stderr,
+                "the call was cut after its wall-clock budget of {wall:?}"
+            ),
+            Ending::NoInstance(error) => tracing::warn!(
+                plugin.name = name,
+                request.id = request_id,
+                "no instance is free: {error:#}"
+            ),
+            // With `Debug`: the chain of causes and the guest's backtrace.
+            Ending::Trap(error) => tracing::error!(
+                plugin.name = name,
+                request.id = request_id,
+                memory_limit_reached = watch.memory_refused().then_some(shared.budget.memory_bytes),
+                stderr,
+                "the call trapped: {error:?}"
+            ),
+        }
+    }
+
+    /// In a sentence, for whoever loads the plugin.
+    pub(crate) fn explain(&self, watch: &Watch) -> String {
+        let mut text = match self {
+            Ending::Wall(wall) => format!("it took longer than {wall:?}"),
+            Ending::NoInstance(_) => "no instance is free".to_owned(),
+            Ending::Trap(error) => error.root_cause().to_string(),
+        };
+        if watch.memory_refused() {
+            text.push_str(", after it was refused more memory than its budget");
+        }
+        let words = watch.log.last_words();
+        if !words.is_empty() {
+            text = format!("{text}; it wrote: {words}");
+        }
+        text
     }
 }
 

@@ -2,14 +2,15 @@
 //! in one place, here.
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::{ResourceLimiter, UpdateDeadline};
 
 use crate::budget::Budget;
-use crate::engine::{CORE_INSTANCES, MEMORIES, TABLE_ELEMENTS, TABLES};
+use crate::engine::{CORE_INSTANCES, MEMORIES, TABLE_ELEMENTS, TABLES, TICK};
 
 /// A budget that is spent; it ends the call as a trap. The text is for the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,10 +25,25 @@ pub(crate) enum Spent {
     DescribeOnly,
 }
 
+/// After this much computing a guest is a long one.
+const LONG: Duration = TICK.saturating_mul(4);
+
+/// Where guests that compute for long take turns: on one core fewer than there
+/// are, so that however many of them there are, short calls find a core. Short
+/// calls never come here.
+#[derive(Debug, Clone)]
+pub(crate) struct LongLane(Arc<Semaphore>);
+
+impl LongLane {
+    pub(crate) fn new(cores: usize) -> Self {
+        Self(Arc::new(Semaphore::new(cores.saturating_sub(1).max(1))))
+    }
+}
+
 /// The time that a call's guest computes: the time inside polls of its future.
-/// Waiting for a host function happens between polls and is free. A guest that
-/// is preempted by the operating system pays for that too, which only matters
-/// on a machine that is overloaded, where less is fair.
+/// Waiting, for a host function or for a turn, happens between polls and is
+/// free. A guest that is preempted by the operating system pays for that too,
+/// which only matters on a machine that is overloaded, where less is fair.
 #[derive(Debug)]
 pub(crate) struct CpuClock {
     base: Instant,
@@ -35,14 +51,19 @@ pub(crate) struct CpuClock {
     spent: AtomicU64,
     /// When the current poll began, in nanoseconds after `base`.
     entered: AtomicU64,
+    lane: LongLane,
+    /// Held during polls only: a guest that waits takes nobody's turn.
+    place: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 impl CpuClock {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(lane: LongLane) -> Self {
         Self {
             base: Instant::now(),
             spent: AtomicU64::new(0),
             entered: AtomicU64::new(0),
+            lane,
+            place: Mutex::new(None),
         }
     }
 
@@ -67,6 +88,7 @@ impl CpuClock {
             let polled = future.as_mut().poll(context);
             self.spent
                 .fetch_add(self.now().saturating_sub(entered), Ordering::Relaxed);
+            self.set_place(None);
             polled
         })
         .await
@@ -74,11 +96,26 @@ impl CpuClock {
 
     /// What to do when the epoch moved while the guest was computing: go on
     /// after others had their turn, or stop.
-    pub(crate) fn tick(&self, budget: Duration) -> wasmtime::Result<UpdateDeadline> {
-        if self.spent() > budget {
+    pub(crate) fn tick(self: &Arc<Self>, budget: Duration) -> wasmtime::Result<UpdateDeadline> {
+        let spent = self.spent();
+        if spent > budget {
             return Err(Spent::Cpu(budget).into());
         }
-        Ok(UpdateDeadline::Yield(1))
+        let clock = Arc::clone(self);
+        let turn = async move {
+            // tokio's own yield: it looks at sockets and timers before the guest
+            // goes on, which waking oneself does not.
+            tokio::task::yield_now().await;
+            if spent > LONG {
+                let place = Arc::clone(&clock.lane.0).acquire_owned().await;
+                clock.set_place(place.ok());
+            }
+        };
+        Ok(UpdateDeadline::YieldCustom(1, Box::pin(turn)))
+    }
+
+    fn set_place(&self, place: Option<OwnedSemaphorePermit>) {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
     }
 }
 
@@ -217,7 +254,7 @@ mod tests {
 
     #[tokio::test]
     async fn waiting_is_not_computing() {
-        let clock = CpuClock::new();
+        let clock = CpuClock::new(LongLane::new(2));
         clock
             .measure(tokio::time::sleep(Duration::from_millis(50)))
             .await;
@@ -230,5 +267,39 @@ mod tests {
         assert!(
             Duration::from_nanos(clock.spent.load(Ordering::Relaxed)) >= Duration::from_millis(50)
         );
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn guests_that_compute_for_long_leave_a_core_to_others() {
+        let lane = LongLane::new(2);
+        let computing = Arc::new(AtomicU64::new(0));
+        let most = Arc::new(AtomicU64::new(0));
+        let guests: Vec<_> = (0..4)
+            .map(|_| {
+                let clock = Arc::new(CpuClock::new(lane.clone()));
+                let (computing, most) = (Arc::clone(&computing), Arc::clone(&most));
+                tokio::spawn(async move {
+                    let guest = async {
+                        while let Ok(UpdateDeadline::YieldCustom(_, turn)) = clock.tick(LONG * 3) {
+                            let long = clock.spent() > LONG;
+                            turn.await;
+                            if long {
+                                let now = computing.fetch_add(1, Ordering::SeqCst) + 1;
+                                most.fetch_max(now, Ordering::SeqCst);
+                            }
+                            std::thread::sleep(TICK);
+                            if long {
+                                computing.fetch_sub(1, Ordering::SeqCst);
+                            }
+                        }
+                    };
+                    clock.measure(guest).await;
+                })
+            })
+            .collect();
+        for guest in guests {
+            guest.await.unwrap();
+        }
+        assert_eq!(most.load(Ordering::SeqCst), 1);
     }
 }

@@ -18,6 +18,7 @@ use crate::credentials;
 use crate::describe::{FunctionInfo, Route};
 use crate::doors::{self, Door, Failure, RequestBody, ResponseBody, RouteMatch};
 use crate::error::CallError;
+use crate::limits::LongLane;
 use crate::state::InstanceState;
 
 /// A loaded plugin, cheap to clone. It never changes: a new file is a new
@@ -45,6 +46,7 @@ pub(crate) struct Shared {
     pub(crate) settings: BTreeMap<String, String>,
     pub(crate) budget: Budget,
     pub(crate) admission: Admission,
+    pub(crate) lane: LongLane,
 }
 
 /// The export that answers HTTP requests.

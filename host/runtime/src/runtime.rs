@@ -18,12 +18,13 @@ use crate::bindings::{function::functions, gateway::app, gateway::handler};
 use crate::budget::Budget;
 use crate::cache::Cache;
 use crate::describe::{self, FunctionInfo, Route};
-use crate::doors;
+use crate::doors::{self, Ending};
 use crate::engine;
-use crate::error::{CallError, LoadError, RuntimeError};
+use crate::error::{LoadError, RuntimeError};
+use crate::limits::LongLane;
 use crate::link;
 use crate::plugin::{CallContext, HttpDoor, Loaded, Plugin, Shared};
-use crate::state::{InstanceState, Phase, store};
+use crate::state::{InstanceState, Phase, Watch, store};
 
 /// A component with an interpreter in it has some 40 MB.
 const MAX_WASM: usize = 128 * 1024 * 1024;
@@ -61,6 +62,7 @@ struct Inner {
     cache: Option<Cache>,
     settings: RuntimeSettings,
     services: Services,
+    lane: LongLane,
 }
 
 impl Runtime {
@@ -78,11 +80,14 @@ impl Runtime {
             .clone()
             .map(|dir| Cache::new(dir, &engine))
             .transpose()?;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let lane = LongLane::new(cores);
         Ok(Self(Arc::new(Inner {
             engine,
             cache,
             settings,
             services,
+            lane,
         })))
     }
 
@@ -191,6 +196,7 @@ impl Inner {
             services: self.services.clone(),
             settings,
             admission: Admission::new(&budget),
+            lane: self.lane.clone(),
             budget,
         })
     }
@@ -202,13 +208,15 @@ impl Inner {
         app: &app::GuestIndices,
     ) -> Result<Vec<Route>, LoadError> {
         let (mut store, watch, budget) = self.describing(shared);
-        let described = doors::run(shared, &watch, budget.wall, async {
+        let described = doors::attempt(&watch, budget.wall, async {
             let instance = pre.instantiate_async(&mut store).await?;
-            app.load(&mut store, &instance)?
-                .call_describe(&mut store)
-                .await
+            let guest = app.load(&mut store, &instance)?;
+            guest.call_describe(&mut store).await
         });
-        describe::routes(described.await.map_err(describe_failed)?)
+        let manifest = described
+            .await
+            .map_err(|ending| describe_failed(&ending, &watch))?;
+        describe::routes(manifest)
     }
 
     async fn functions(
@@ -218,21 +226,19 @@ impl Inner {
         functions: &functions::GuestIndices,
     ) -> Result<Vec<FunctionInfo>, LoadError> {
         let (mut store, watch, budget) = self.describing(shared);
-        let described = doors::run(shared, &watch, budget.wall, async {
+        let described = doors::attempt(&watch, budget.wall, async {
             let instance = pre.instantiate_async(&mut store).await?;
-            functions
-                .load(&mut store, &instance)?
-                .call_describe(&mut store)
-                .await
+            let guest = functions.load(&mut store, &instance)?;
+            guest.call_describe(&mut store).await
         });
-        describe::functions(described.await.map_err(describe_failed)?)
+        let infos = described
+            .await
+            .map_err(|ending| describe_failed(&ending, &watch))?;
+        describe::functions(infos)
     }
 
     /// A store for `describe()`: nobody calls, and only the log answers.
-    fn describing(
-        &self,
-        shared: &Arc<Shared>,
-    ) -> (wasmtime::Store<InstanceState>, crate::state::Watch, Budget) {
+    fn describing(&self, shared: &Arc<Shared>) -> (wasmtime::Store<InstanceState>, Watch, Budget) {
         let budget = shared.budget.for_describe();
         let context = CallContext {
             request_id: "describe".to_owned(),
@@ -244,8 +250,8 @@ impl Inner {
     }
 }
 
-fn describe_failed(error: CallError) -> LoadError {
-    LoadError::Describe(format!("{error}; the log has the details"))
+fn describe_failed(ending: &Ending, watch: &Watch) -> LoadError {
+    LoadError::Describe(ending.explain(watch))
 }
 
 fn check_kind(wasm: &[u8]) -> Result<(), LoadError> {

@@ -93,7 +93,7 @@ pub(crate) fn store(
     let allocations = Allocations::new(budget);
     let watch = Watch {
         request_id: Arc::clone(&request_id),
-        clock: Arc::new(CpuClock::new()),
+        clock: Arc::new(CpuClock::new(shared.lane.clone())),
         log: Arc::clone(&log),
         memory_refused: allocations.refused(),
     };

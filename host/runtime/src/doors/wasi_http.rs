@@ -58,7 +58,7 @@ pub(crate) async fn handle(
     let guest = {
         let (shared, pre, door, watch) =
             (Arc::clone(shared), pre.clone(), door.clone(), watch.clone());
-        let mut fate = Fate {
+        let fate = Fate {
             broken: Arc::clone(&broken),
             done: false,
         };
@@ -69,7 +69,7 @@ pub(crate) async fn handle(
                 let mut store = store;
                 // Dropped before the store, whose end the body takes for its own
                 // end: by then it must know whether that was a good one.
-                let fate = &mut fate;
+                let mut fate = fate;
                 let instance = pre.instantiate_async(&mut store).await?;
                 let guest = door.load(&mut store, &instance)?;
                 guest.call_handle(&mut store, incoming, outparam).await?;
