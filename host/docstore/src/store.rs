@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use bson::{Bson, Document, RawDocumentBuf};
+use bson::{Bson, Document, RawDocumentBuf, doc};
 
 use crate::cursor::Cursor;
 use crate::engine::catalog::{Catalog, Shared};
 use crate::engine::checkpoint::Checkpointer;
+use crate::engine::plan;
 use crate::engine::read::{self, Limits, Query};
 use crate::engine::readers::Readers;
 use crate::engine::sqlite::{self, Session, Sql, blob};
@@ -181,6 +182,26 @@ impl Store {
                 })
             })
             .await
+    }
+
+    /// How a find would look for its documents: the stage (`scan`, `ids`, `index`,
+    /// `union`), the index, and whether the sort happens in memory.
+    pub async fn explain(&self, collection: &str, find: Find) -> Result<Document> {
+        validate::collection_name(collection)?;
+        let filter = Filter::compile(&find.filter)?;
+        let sort = match &find.sort {
+            Some(sort) if !sort.is_empty() => Some(KeyPattern::parse(sort, "sort")?),
+            _ => None,
+        };
+        let Some(collection) = self.0.catalog.get().get(collection).cloned() else {
+            return Ok(doc! { "stage": "nothing" });
+        };
+        let mut plan = plan::choose(&filter, sort.as_ref(), &collection).describe();
+        if sort.is_some() {
+            let ordered = plan.get_bool("ordered").unwrap_or_default();
+            plan.insert("sort", if ordered { "index" } else { "memory" });
+        }
+        Ok(plan)
     }
 
     /// Inserts all of the documents or none. Each has an `_id`.

@@ -1,5 +1,9 @@
 //! The store as its callers use it, on a real file.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test may panic"
+)]
 
 use std::path::Path;
 use std::time::Duration;
@@ -1034,4 +1038,185 @@ async fn concurrent_increments_are_all_counted_while_readers_read() {
     }
     let found = store.get("things", 1.into()).await.unwrap().unwrap();
     assert_eq!(found.get_i32("n").unwrap(), 400);
+}
+
+#[tokio::test]
+async fn plans_use_indexes() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    store
+        .create_index("things", index(doc! { "a": 1, "b": -1 }))
+        .await
+        .unwrap();
+    store
+        .create_index("things", index(doc! { "c": 1 }))
+        .await
+        .unwrap();
+    store
+        .create_index(
+            "things",
+            IndexSpec {
+                unique: true,
+                ..index(doc! { "u": 1 })
+            },
+        )
+        .await
+        .unwrap();
+    store
+        .create_index(
+            "things",
+            IndexSpec {
+                sparse: true,
+                ..index(doc! { "s": 1 })
+            },
+        )
+        .await
+        .unwrap();
+    store
+        .create_index("things", index(doc! { "tags": 1, "d": 1 }))
+        .await
+        .unwrap();
+    insert(&store, [doc! { "_id": 1, "tags": [1, 2], "u": 1 }]).await;
+    let check = async |filter: Document, sort: Option<Document>, expected: &str| {
+        let find = Find {
+            filter: filter.clone(),
+            sort: sort.clone(),
+            ..Find::default()
+        };
+        let plan = store.explain("things", find).await.unwrap();
+        let index = plan.get_str("index").unwrap_or_default();
+        let sorted = plan.get_str("sort").unwrap_or_default();
+        let told = format!("{} {index} {sorted}", plan.get_str("stage").unwrap());
+        assert_eq!(told.trim(), expected, "{filter} {sort:?}");
+    };
+    check(doc! {}, None, "scan").await;
+    check(doc! { "x": 1 }, None, "scan").await;
+    check(doc! { "_id": 1, "c": 1 }, None, "ids").await;
+    check(doc! { "_id": { "$in": [1, 2] } }, None, "ids").await;
+    check(doc! { "_id": { "$gt": 1 } }, None, "index _id_").await;
+    check(doc! { "a": 1 }, None, "index a_1_b_-1").await;
+    check(doc! { "b": 1 }, None, "scan").await;
+    check(doc! { "c": { "$gt": 1 } }, None, "index c_1").await;
+    check(doc! { "c": { "$in": [1, 2] }, "x": 1 }, None, "index c_1").await;
+    check(doc! { "c": { "$regex": "^abc" } }, None, "index c_1").await;
+    check(doc! { "c": { "$regex": "abc" } }, None, "scan").await;
+    check(doc! { "c": 1, "u": 1 }, None, "index u_1").await;
+    check(doc! { "c": { "$gt": 1 }, "a": 1 }, None, "index a_1_b_-1").await;
+    check(doc! { "c": [1] }, None, "scan").await;
+    check(doc! { "c": null }, None, "index c_1").await;
+    check(doc! { "s": null }, None, "scan").await;
+    check(doc! { "s": "x" }, None, "index s_1").await;
+    check(doc! { "tags": 1 }, None, "index tags_1_d_1").await;
+    check(
+        doc! { "$or": [{ "a": 1 }, { "c": { "$lt": 3 } }] },
+        None,
+        "union",
+    )
+    .await;
+    check(doc! { "$or": [{ "a": 1 }, { "x": 1 }] }, None, "scan").await;
+    check(
+        doc! { "$or": [{ "a": 1 }, { "x": 1 }], "c": 1 },
+        None,
+        "index c_1",
+    )
+    .await;
+    check(doc! {}, Some(doc! { "_id": -1 }), "index _id_ index").await;
+    check(doc! {}, Some(doc! { "c": -1 }), "index c_1 index").await;
+    check(
+        doc! {},
+        Some(doc! { "a": 1, "b": -1 }),
+        "index a_1_b_-1 index",
+    )
+    .await;
+    check(
+        doc! {},
+        Some(doc! { "a": -1, "b": 1 }),
+        "index a_1_b_-1 index",
+    )
+    .await;
+    check(doc! {}, Some(doc! { "a": 1, "b": 1 }), "scan  memory").await;
+    check(
+        doc! { "a": 5 },
+        Some(doc! { "b": 1 }),
+        "index a_1_b_-1 index",
+    )
+    .await;
+    check(
+        doc! { "a": 5 },
+        Some(doc! { "a": 1, "b": 1 }),
+        "index a_1_b_-1 index",
+    )
+    .await;
+    check(
+        doc! { "a": { "$in": [5, 6] } },
+        Some(doc! { "b": 1 }),
+        "index a_1_b_-1 memory",
+    )
+    .await;
+    check(doc! {}, Some(doc! { "tags": 1 }), "scan  memory").await;
+    check(doc! {}, Some(doc! { "s": 1 }), "scan  memory").await;
+    check(doc! { "x": 1 }, Some(doc! { "x": 1 }), "scan  memory").await;
+}
+
+/// Reading in the order of an index gives what sorting in memory gives.
+#[tokio::test]
+async fn sorts_by_index_and_in_memory_agree() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    for set in ["plain", "indexed"] {
+        let documents = (0..1_500_i32).map(|n| doc! { "_id": n, "a": n % 7, "b": n * 7_919 % 1_501, "c": format!("{}", n * 31 % 1_501) });
+        store
+            .insert(set, documents.map(raw).collect())
+            .await
+            .unwrap();
+    }
+    store
+        .create_index("indexed", index(doc! { "a": 1, "b": 1 }))
+        .await
+        .unwrap();
+    store
+        .create_index("indexed", index(doc! { "c": -1 }))
+        .await
+        .unwrap();
+    for (filter, sort) in [
+        (doc! {}, doc! { "_id": -1 }),
+        (
+            doc! { "_id": { "$gte": 100, "$lt": 1_450 } },
+            doc! { "_id": -1 },
+        ),
+        (doc! { "_id": { "$gt": 100 } }, doc! { "_id": 1 }),
+        (doc! {}, doc! { "a": 1, "b": 1 }),
+        (doc! {}, doc! { "a": -1, "b": -1 }),
+        (doc! { "a": 3 }, doc! { "b": -1 }),
+        (
+            doc! { "a": 3, "b": { "$gt": 200, "$lte": 1_200 } },
+            doc! { "b": 1 },
+        ),
+        (doc! { "b": { "$gt": 200 } }, doc! { "c": 1 }),
+        (doc! { "c": { "$gte": "2", "$lt": "8" } }, doc! { "c": 1 }),
+        (doc! { "c": { "$in": ["5", "77", "9"] } }, doc! { "c": -1 }),
+    ] {
+        for (skip, limit) in [(0, None), (0, Some(10)), (1_100, Some(20)), (3, None)] {
+            let find = Find {
+                filter: filter.clone(),
+                sort: Some(sort.clone()),
+                skip,
+                limit,
+                ..Find::default()
+            };
+            let mut answers = Vec::new();
+            for set in ["plain", "indexed"] {
+                answers.push(
+                    store
+                        .find(set, find.clone())
+                        .await
+                        .unwrap()
+                        .all()
+                        .await
+                        .unwrap(),
+                );
+            }
+            assert_eq!(answers[0], answers[1], "{filter} {sort} {skip} {limit:?}");
+        }
+    }
 }

@@ -7,7 +7,9 @@
 use std::sync::Arc;
 
 use crate::engine::catalog::{Collection, Index};
+use crate::keys::KeyPattern;
 use crate::order;
+use crate::path::Path;
 use crate::query::{Comparison, Filter, Node, Test};
 use crate::value::{Kind, OwnedValue, Value};
 
@@ -21,12 +23,37 @@ pub(crate) enum Plan {
     Scan,
     /// Look these encoded identifiers up.
     Ids(Vec<Vec<u8>>),
-    /// Read these ranges of an index, each `low <= key < high`.
-    Index {
-        index: Arc<Index>,
-        ranges: Vec<(Vec<u8>, Vec<u8>)>,
-        exact: bool,
-    },
+    /// Read ranges of keys.
+    Ranges(Ranges),
+    /// All that one of these yields.
+    Union(Vec<Plan>),
+}
+
+/// Ranges of keys to read.
+#[derive(Debug, Clone)]
+pub(crate) struct Ranges {
+    pub(crate) target: Target,
+    /// Each `low <= key < high`; sorted, and apart from each other.
+    pub(crate) ranges: Vec<(Vec<u8>, Vec<u8>)>,
+    /// It is one key of an index, whose rows stand in natural order.
+    pub(crate) exact: bool,
+    /// The keys stand in the order that the sort asks for, or in its reverse.
+    pub(crate) order: Option<Order>,
+}
+
+/// How keys follow the sort.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    Forward,
+    Backward,
+}
+
+/// What has the keys.
+#[derive(Debug, Clone)]
+pub(crate) enum Target {
+    /// The collection's own index on `_id`.
+    Id,
+    Index(Arc<Index>),
 }
 
 /// The values that one path may have, as intervals of encoded values.
@@ -85,10 +112,25 @@ impl Interval {
     }
 }
 
-/// Chooses the plan for a filter. Call it inside the snapshot that will run it.
-pub(crate) fn choose(filter: &Filter, collection: &Collection) -> Plan {
-    let conditions: Vec<(&str, Bounds)> = filter
-        .conjuncts()
+/// A condition that an index may serve: a path and its bounds.
+type Condition<'f> = (&'f str, Bounds);
+
+/// Scores: what fixes a field is worth more than what bounds one, and an order
+/// that spares a sort is worth more than bounds.
+const FIXED: u32 = 10;
+const BOUNDED: u32 = 3;
+const HALF_BOUNDED: u32 = 2;
+const ORDERED: u32 = 5;
+const UNIQUE: u32 = 1_000;
+
+/// Chooses the plan for a filter and sort. Call it inside the snapshot that will
+/// run it.
+pub(crate) fn choose(filter: &Filter, sort: Option<&KeyPattern>, collection: &Collection) -> Plan {
+    plan(filter.conjuncts(), sort, collection)
+}
+
+fn plan(nodes: &[Node], sort: Option<&KeyPattern>, collection: &Collection) -> Plan {
+    let conditions: Vec<Condition<'_>> = nodes
         .iter()
         .filter_map(|node| match node {
             Node::Field { path, test } => Some((path.as_str(), bounds(test)?)),
@@ -106,28 +148,82 @@ pub(crate) fn choose(filter: &Filter, collection: &Collection) -> Plan {
                 .collect(),
         );
     }
-    collection
+    let id = [(Path::this("_id"), false)];
+    let by_id = through(&Target::Id, &id, Traits::default(), &conditions, sort);
+    let by_index = collection
         .indexes
         .iter()
-        .filter_map(|index| through(index, &conditions))
-        .max_by_key(|(score, _)| *score)
-        .map_or(Plan::Scan, |(_, plan)| plan)
+        .filter(|index| !index.positional())
+        .filter_map(|index| {
+            let traits = Traits {
+                multikey: index.multikey(),
+                sparse: index.spec.sparse,
+                unique: index.spec.unique,
+            };
+            through(
+                &Target::Index(Arc::clone(index)),
+                index.pattern.fields(),
+                traits,
+                &conditions,
+                sort,
+            )
+        });
+    let best = by_id
+        .into_iter()
+        .chain(by_index)
+        .max_by_key(|(score, _)| *score);
+    match best {
+        Some((score, ranges)) if score >= FIXED => Plan::Ranges(ranges),
+        best => union(nodes, collection).unwrap_or_else(|| match best {
+            Some((_, ranges)) => Plan::Ranges(ranges),
+            None => Plan::Scan,
+        }),
+    }
 }
 
-/// The plan that uses `index`, with a score, if the conditions allow one.
-fn through(index: &Arc<Index>, conditions: &[(&str, Bounds)]) -> Option<(u32, Plan)> {
-    if index.positional() {
-        return None;
-    }
-    let multikey = index.multikey();
-    let fields = index.pattern.fields();
+/// A plan for a disjunction of which every branch has one.
+fn union(nodes: &[Node], collection: &Collection) -> Option<Plan> {
+    nodes.iter().find_map(|node| {
+        let Node::Or(branches) = node else {
+            return None;
+        };
+        let plans = branches.iter().map(|branch| {
+            let branch = match branch {
+                Node::And(nodes) => nodes.as_slice(),
+                node => std::slice::from_ref(node),
+            };
+            match plan(branch, None, collection) {
+                Plan::Scan => None,
+                plan => Some(plan),
+            }
+        });
+        plans.collect::<Option<Vec<_>>>().map(Plan::Union)
+    })
+}
+
+/// What a plan must know of an index.
+#[derive(Debug, Clone, Copy, Default)]
+struct Traits {
+    multikey: u64,
+    sparse: bool,
+    unique: bool,
+}
+
+/// The plan that uses an index, with its score, if it helps.
+fn through(
+    target: &Target,
+    fields: &[(Path, bool)],
+    traits: Traits,
+    conditions: &[Condition<'_>],
+    sort: Option<&KeyPattern>,
+) -> Option<(u32, Ranges)> {
     let mut prefixes: Vec<Vec<u8>> = vec![Vec::new()];
-    let mut ranges = Vec::new();
+    let mut fixed = 0;
     let mut score = 0;
-    let mut exact = true;
+    let mut ranges = None;
     let mut array_used = false;
     for (position, (path, descending)) in fields.iter().enumerate() {
-        let is_array = multikey >> position & 1 == 1;
+        let is_array = traits.multikey >> position & 1 == 1;
         // Two conditions on one array may hold for different elements, which
         // have different keys.
         let found = if is_array && array_used {
@@ -137,13 +233,10 @@ fn through(index: &Arc<Index>, conditions: &[(&str, Bounds)]) -> Option<(u32, Pl
         };
         let found = found.filter(|bounds| {
             // A sparse index does not know the documents without the field.
-            !(index.spec.sparse && position == 0 && bounds.null)
+            !(traits.sparse && position == 0 && bounds.null)
                 && prefixes.len().saturating_mul(bounds.intervals.len()) <= MAX_RANGES
         });
-        let Some(bounds) = found else {
-            exact = false;
-            break;
-        };
+        let Some(bounds) = found else { break };
         array_used |= is_array;
         let pairs = prefixes.iter().flat_map(|before| {
             bounds
@@ -152,50 +245,96 @@ fn through(index: &Arc<Index>, conditions: &[(&str, Bounds)]) -> Option<(u32, Pl
                 .map(move |interval| (before, interval))
         });
         if !bounds.points {
-            ranges = pairs
-                .map(|(before, interval)| interval.bytes(before, *descending))
-                .collect();
-            exact = false;
-            score += if bounds
-                .intervals
-                .iter()
-                .all(|interval| interval.low.0.len() > 1 && interval.high.0.len() > 1)
-            {
-                3
+            ranges = Some(
+                pairs
+                    .map(|(before, interval)| interval.bytes(before, *descending))
+                    .collect(),
+            );
+            let closed =
+                |interval: &Interval| interval.low.0.len() > 1 && interval.high.0.len() > 1;
+            score += if bounds.intervals.iter().all(closed) {
+                BOUNDED
             } else {
-                2
+                HALF_BOUNDED
             };
             break;
         }
         prefixes = pairs
             .map(|(before, interval)| interval.bytes(before, *descending).0)
             .collect();
-        score += 10;
+        fixed = position + 1;
+        score += FIXED;
+    }
+    let one_prefix = prefixes.len() == 1;
+    let order = match sort {
+        // A document without the field is in no sparse index, and one with an
+        // array is in the index more than once.
+        Some(sort) if one_prefix && !traits.sparse && traits.multikey == 0 => {
+            follows(sort, fields, fixed)
+        }
+        _ => None,
+    };
+    if order.is_some() {
+        score += ORDERED;
     }
     if score == 0 {
         return None;
     }
-    if ranges.is_empty() {
-        ranges = prefixes
+    let exact = ranges.is_none()
+        && one_prefix
+        && fixed == fields.len()
+        && matches!(target, Target::Index(_));
+    if exact && traits.unique {
+        score += UNIQUE;
+    }
+    let mut ranges: Vec<(Vec<u8>, Vec<u8>)> = ranges.unwrap_or_else(|| {
+        prefixes
             .into_iter()
             .map(|prefix| (prefix.clone(), order::successor(&prefix)))
-            .collect();
-    }
+            .collect()
+    });
     ranges.retain(|(low, high)| low < high);
     ranges.sort_unstable();
     ranges.dedup();
-    let exact = exact && ranges.len() == 1;
-    if exact && index.spec.unique {
-        score += 1_000;
-    }
     Some((
         score,
-        Plan::Index {
-            index: Arc::clone(index),
+        Ranges {
+            target: target.clone(),
             ranges,
             exact,
+            order,
         },
     ))
+}
+
+/// Whether keys whose first `fixed` fields are the same stand in the order of
+/// `sort`.
+fn follows(sort: &KeyPattern, fields: &[(Path, bool)], fixed: usize) -> Option<Order> {
+    let (same, rest) = fields.split_at_checked(fixed)?;
+    let mut rest = rest.iter();
+    let mut order = None;
+    for (path, descending) in sort.fields() {
+        // What is the same everywhere orders nothing.
+        if same
+            .iter()
+            .any(|(fixed, _)| fixed.as_str() == path.as_str())
+        {
+            continue;
+        }
+        let (next, turned) = rest.next()?;
+        if next.as_str() != path.as_str() {
+            return None;
+        }
+        let here = if turned == descending {
+            Order::Forward
+        } else {
+            Order::Backward
+        };
+        if *order.get_or_insert(here) != here {
+            return None;
+        }
+    }
+    Some(order.unwrap_or(Order::Forward))
 }
 
 /// The tightest bounds that the conditions give for `path`. Two half-open
@@ -348,4 +487,25 @@ fn encode(value: Value<'_>) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     order::encode(value, &mut out).ok()?;
     Some(out)
+}
+
+impl Plan {
+    /// The plan in words, for `explain`.
+    pub(crate) fn describe(&self) -> bson::Document {
+        match self {
+            Plan::Scan => bson::doc! { "stage": "scan" },
+            Plan::Ids(ids) => bson::doc! { "stage": "ids", "count": ids.len() as i64 },
+            Plan::Ranges(ranges) => {
+                let index = match &ranges.target {
+                    Target::Id => "_id_",
+                    Target::Index(index) => &index.name,
+                };
+                bson::doc! { "stage": "index", "index": index, "ranges": ranges.ranges.len() as i64, "ordered": ranges.order.is_some() }
+            }
+            Plan::Union(plans) => {
+                let plans: Vec<bson::Document> = plans.iter().map(Plan::describe).collect();
+                bson::doc! { "stage": "union", "branches": plans }
+            }
+        }
+    }
 }

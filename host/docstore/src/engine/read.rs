@@ -8,7 +8,7 @@ use std::time::Instant;
 use bson::RawDocumentBuf;
 
 use crate::engine::catalog::Collection;
-use crate::engine::plan::Plan;
+use crate::engine::plan::{self, Order, Plan, Ranges, Target};
 use crate::engine::sqlite::{Session, Sql, blob, integer};
 use crate::error::{Error, Result};
 use crate::keys::KeyPattern;
@@ -69,6 +69,17 @@ pub(crate) enum Source {
     Key { index: i64, key: Vec<u8> },
     /// These rows.
     Rows(Vec<i64>),
+    /// The rows of these ranges in the order of their keys.
+    Ordered { ranges: Ranges, backward: bool },
+}
+
+/// How far a read has come.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Mark {
+    /// The last row, or how many were taken from a list.
+    at: i64,
+    /// The last row's key, where keys give the order.
+    key: Vec<u8>,
 }
 
 /// How far a find has come.
@@ -76,8 +87,7 @@ pub(crate) enum Source {
 pub(crate) struct Progress {
     /// None until the first batch has planned it.
     source: Option<Source>,
-    /// The last row seen, or the number of rows taken from a list.
-    after: i64,
+    mark: Mark,
     skip: u64,
     left: u64,
 }
@@ -86,7 +96,7 @@ impl Progress {
     pub(crate) fn start(query: &Query) -> Self {
         Progress {
             source: None,
-            after: 0,
+            mark: Mark::default(),
             skip: query.skip,
             left: query.limit.unwrap_or(u64::MAX),
         }
@@ -100,14 +110,14 @@ pub(crate) fn resolve(
     plan: Plan,
     limits: &Limits,
 ) -> Result<Source> {
-    let mut rows = Vec::new();
     match plan {
         Plan::Scan => return Ok(Source::Scan),
-        Plan::Index {
-            index,
+        Plan::Ranges(Ranges {
+            target: Target::Index(index),
             ranges,
             exact: true,
-        } => {
+            ..
+        }) => {
             let key = ranges
                 .into_iter()
                 .next()
@@ -118,6 +128,27 @@ pub(crate) fn resolve(
                 key,
             });
         }
+        _ => {}
+    }
+    let mut rows = Vec::new();
+    if !collect(session, collection, &plan, limits, &mut rows)? {
+        return Ok(Source::Scan);
+    }
+    rows.sort_unstable();
+    rows.dedup();
+    Ok(Source::Rows(rows))
+}
+
+/// Gathers a plan's rows; answers false when they are too many.
+fn collect(
+    session: &mut Session<'_>,
+    collection: &Collection,
+    plan: &Plan,
+    limits: &Limits,
+    rows: &mut Vec<i64>,
+) -> Result<bool> {
+    match plan {
+        Plan::Scan => return Ok(false),
         Plan::Ids(keys) => {
             for key in keys {
                 rows.extend(
@@ -125,62 +156,67 @@ pub(crate) fn resolve(
                 );
             }
         }
-        Plan::Index {
-            index,
-            ranges,
-            exact: false,
-        } => {
+        Plan::Union(plans) => {
+            for plan in plans {
+                if !collect(session, collection, plan, limits, rows)? {
+                    return Ok(false);
+                }
+            }
+        }
+        Plan::Ranges(Ranges { target, ranges, .. }) => {
+            let (sql, table) = match target {
+                Target::Id => (Sql::IdRange, collection.id),
+                Target::Index(index) => (Sql::IndexRange, index.id),
+            };
             for (low, high) in ranges {
-                session.rows(Sql::IndexRange, index.id, (low, high), |row| {
+                session.rows(sql, table, (low, high), |row| {
                     rows.push(integer(row, 0)?);
-                    if rows.len() % CHECK_EVERY == 0 {
+                    if rows.len().is_multiple_of(CHECK_EVERY) {
                         limits.check()?;
                     }
                     Ok(rows.len() <= MAX_CANDIDATES)
                 })?;
             }
-            if rows.len() > MAX_CANDIDATES {
-                return Ok(Source::Scan);
-            }
         }
     }
-    rows.sort_unstable();
-    rows.dedup();
-    Ok(Source::Rows(rows))
+    Ok(rows.len() <= MAX_CANDIDATES)
 }
 
-/// Shows the documents of `source` after `after` to `visit`, until it answers
+/// Shows the documents of `source` after `mark` to `visit`, until it answers
 /// false. Answers where it stopped, or nothing at the end.
 pub(crate) fn visit(
     session: &mut Session<'_>,
     collection: &Collection,
     source: &Source,
-    after: i64,
+    mark: &Mark,
     limits: &Limits,
     mut visit: impl FnMut(i64, &[u8]) -> Result<bool>,
-) -> Result<Option<i64>> {
+) -> Result<Option<Mark>> {
     let mut seen = 0_usize;
     let mut stopped = None;
-    let mut show = |at: i64, rid: i64, document: &[u8]| -> Result<bool> {
+    let mut show = |at: i64, key: &[u8], rid: i64, document: &[u8]| -> Result<bool> {
         seen += 1;
         if seen.is_multiple_of(CHECK_EVERY) {
             limits.check()?;
         }
         let more = visit(rid, document)?;
         if !more {
-            stopped = Some(at);
+            stopped = Some(Mark {
+                at,
+                key: key.to_vec(),
+            });
         }
         Ok(more)
     };
     match source {
         Source::Scan => {
-            session.rows(Sql::Scan, collection.id, [after], |row| {
+            session.rows(Sql::Scan, collection.id, [mark.at], |row| {
                 let rid = integer(row, 0)?;
-                show(rid, rid, blob(row, 1)?)
+                show(rid, &[], rid, blob(row, 1)?)
             })?;
         }
         Source::Key { index, key } => {
-            let mut last = after;
+            let mut last = mark.at;
             'pages: loop {
                 let mut page = Vec::with_capacity(CHECK_EVERY);
                 session.rows(
@@ -194,7 +230,7 @@ pub(crate) fn visit(
                 )?;
                 for rid in &page {
                     if !fetch(session, collection, *rid, |document| {
-                        show(*rid, *rid, document)
+                        show(*rid, &[], *rid, document)
                     })? {
                         break 'pages;
                     }
@@ -206,17 +242,91 @@ pub(crate) fn visit(
             }
         }
         Source::Rows(rows) => {
-            let skipped = usize::try_from(after).unwrap_or_default();
-            for (at, rid) in (after + 1..).zip(rows.iter().skip(skipped)) {
+            let skipped = usize::try_from(mark.at).unwrap_or_default();
+            for (at, rid) in (mark.at + 1..).zip(rows.iter().skip(skipped)) {
                 if !fetch(session, collection, *rid, |document| {
-                    show(at, *rid, document)
+                    show(at, &[], *rid, document)
                 })? {
                     break;
                 }
             }
         }
+        Source::Ordered { ranges, backward } => {
+            ordered(
+                session,
+                collection,
+                ranges,
+                *backward,
+                mark,
+                |session, key, rid| {
+                    fetch(session, collection, rid, |document| {
+                        show(rid, key, rid, document)
+                    })
+                },
+            )?;
+        }
     }
     Ok(stopped)
+}
+
+/// Shows key and row of every entry of the ranges after `mark`, in order, until
+/// `show` answers false.
+fn ordered<'c>(
+    session: &mut Session<'c>,
+    collection: &Collection,
+    plan: &Ranges,
+    backward: bool,
+    mark: &Mark,
+    mut show: impl FnMut(&mut Session<'c>, &[u8], i64) -> Result<bool>,
+) -> Result<()> {
+    let (sql, table) = match (&plan.target, backward) {
+        (Target::Id, false) => (Sql::IdForward, collection.id),
+        (Target::Id, true) => (Sql::IdBackward, collection.id),
+        (Target::Index(index), false) => (Sql::IndexForward, index.id),
+        (Target::Index(index), true) => (Sql::IndexBackward, index.id),
+    };
+    let begun = !mark.key.is_empty();
+    let mut ranges: Vec<&(Vec<u8>, Vec<u8>)> = plan.ranges.iter().collect();
+    if backward {
+        ranges.reverse();
+    }
+    for (low, high) in ranges {
+        let (first, end) = if backward { (high, low) } else { (low, high) };
+        let mut last = match begun {
+            // The range lies behind the mark, or the mark within it.
+            true if backward && mark.key < *low || !backward && mark.key >= *high => continue,
+            true if backward && mark.key < *high || !backward && mark.key >= *low => mark.clone(),
+            _ => Mark {
+                at: 0,
+                key: first.clone(),
+            },
+        };
+        loop {
+            let mut page = Vec::with_capacity(CHECK_EVERY);
+            session.rows(
+                sql,
+                table,
+                (&last.key, last.at, end, CHECK_EVERY as i64),
+                |row| {
+                    page.push(Mark {
+                        key: blob(row, 0)?.to_vec(),
+                        at: integer(row, 1)?,
+                    });
+                    Ok(true)
+                },
+            )?;
+            for entry in &page {
+                if !show(session, &entry.key, entry.at)? {
+                    return Ok(());
+                }
+            }
+            match page.pop() {
+                Some(entry) if page.len() + 1 == CHECK_EVERY => last = entry,
+                _ => break,
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Shows one row, if it is still there; answers whether to go on.
@@ -248,11 +358,15 @@ pub(crate) fn batch(
         let source = match progress.source.take() {
             Some(source) => source,
             None => {
-                let plan = crate::engine::plan::choose(&query.filter, collection);
-                let source = resolve(session, collection, plan, limits)?;
-                match &query.sort {
-                    None => source,
-                    Some(pattern) => {
+                let plan = plan::choose(&query.filter, query.sort.as_ref(), collection);
+                match (plan, &query.sort) {
+                    (Plan::Ranges(ranges), Some(_)) if ranges.order.is_some() => {
+                        let backward = ranges.order == Some(Order::Backward);
+                        Source::Ordered { ranges, backward }
+                    }
+                    (plan, None) => resolve(session, collection, plan, limits)?,
+                    (plan, Some(pattern)) => {
+                        let source = resolve(session, collection, plan, limits)?;
                         let rows = sort(session, collection, &source, query, pattern, limits)?;
                         progress.skip = 0;
                         Source::Rows(rows)
@@ -263,36 +377,29 @@ pub(crate) fn batch(
         let mut documents = Vec::new();
         let mut bytes = 0;
         let Progress {
-            skip, left, after, ..
+            skip, left, mark, ..
         } = progress;
-        let stopped = visit(
-            session,
-            collection,
-            &source,
-            *after,
-            limits,
-            |_, document| {
-                // Rows that were chosen in an earlier snapshot may have changed.
-                if !query.filter.matches(document)? {
-                    return Ok(true);
-                }
-                if *skip > 0 {
-                    *skip -= 1;
-                    return Ok(true);
-                }
-                let shown = match &query.projection {
-                    Some(projection) => projection.apply(document)?,
-                    None => RawDocumentBuf::from_bytes(document.to_vec())
-                        .map_err(|_| crate::value::Corrupt)?,
-                };
-                bytes += shown.as_bytes().len();
-                documents.push(shown);
-                *left -= 1;
-                Ok(*left > 0 && documents.len() < BATCH_DOCUMENTS && bytes < BATCH_BYTES)
-            },
-        )?;
+        let stopped = visit(session, collection, &source, mark, limits, |_, document| {
+            // Rows that were chosen in an earlier snapshot may have changed.
+            if !query.filter.matches(document)? {
+                return Ok(true);
+            }
+            if *skip > 0 {
+                *skip -= 1;
+                return Ok(true);
+            }
+            let shown = match &query.projection {
+                Some(projection) => projection.apply(document)?,
+                None => RawDocumentBuf::from_bytes(document.to_vec())
+                    .map_err(|_| crate::value::Corrupt)?,
+            };
+            bytes += shown.as_bytes().len();
+            documents.push(shown);
+            *left -= 1;
+            Ok(*left > 0 && documents.len() < BATCH_DOCUMENTS && bytes < BATCH_BYTES)
+        })?;
         match stopped {
-            Some(at) => *after = at,
+            Some(at) => *mark = at,
             None => *left = 0,
         }
         progress.source = Some(source);
@@ -316,30 +423,37 @@ fn sort(
     // A heap with the highest key on top holds the lowest ones seen so far.
     let mut heap: BinaryHeap<(Vec<u8>, i64)> = BinaryHeap::new();
     let mut bytes = 0;
-    visit(session, collection, source, 0, limits, |rid, document| {
-        if !query.filter.matches(document)? {
-            return Ok(true);
-        }
-        let key = pattern.lowest(document)?;
-        if heap.len() >= wanted {
-            match heap.peek() {
-                Some((highest, _)) if key < *highest => {}
-                _ => return Ok(true),
+    visit(
+        session,
+        collection,
+        source,
+        &Mark::default(),
+        limits,
+        |rid, document| {
+            if !query.filter.matches(document)? {
+                return Ok(true);
             }
-            if let Some((dropped, _)) = heap.pop() {
-                bytes -= dropped.len() + SORT_ENTRY;
+            let key = pattern.lowest(document)?;
+            if heap.len() >= wanted {
+                match heap.peek() {
+                    Some((highest, _)) if key < *highest => {}
+                    _ => return Ok(true),
+                }
+                if let Some((dropped, _)) = heap.pop() {
+                    bytes -= dropped.len() + SORT_ENTRY;
+                }
             }
-        }
-        bytes += key.len() + SORT_ENTRY;
-        if bytes > query.max_sort_bytes {
-            return Err(Error::TooLarge(format!(
-                "the sort holds more than {} bytes; use a limit, a filter or an index",
-                query.max_sort_bytes
-            )));
-        }
-        heap.push((key, rid));
-        Ok(true)
-    })?;
+            bytes += key.len() + SORT_ENTRY;
+            if bytes > query.max_sort_bytes {
+                return Err(Error::TooLarge(format!(
+                    "the sort holds more than {} bytes; use a limit, a filter or an index",
+                    query.max_sort_bytes
+                )));
+            }
+            heap.push((key, rid));
+            Ok(true)
+        },
+    )?;
     let skip = usize::try_from(query.skip).unwrap_or(usize::MAX);
     Ok(heap
         .into_sorted_vec()
@@ -364,13 +478,20 @@ pub(crate) fn count(
         return Ok(count.unwrap_or_default().unsigned_abs());
     }
     session.snapshot(|session| {
-        let plan = crate::engine::plan::choose(filter, collection);
+        let plan = plan::choose(filter, None, collection);
         let source = resolve(session, collection, plan, limits)?;
         let mut count = 0;
-        visit(session, collection, &source, 0, limits, |_, document| {
-            count += u64::from(filter.matches(document)?);
-            Ok(true)
-        })?;
+        visit(
+            session,
+            collection,
+            &source,
+            &Mark::default(),
+            limits,
+            |_, document| {
+                count += u64::from(filter.matches(document)?);
+                Ok(true)
+            },
+        )?;
         Ok(count)
     })
 }

@@ -44,6 +44,11 @@ pub(crate) enum Sql {
     IndexDelete,
     IndexRange,
     IndexKey,
+    IndexForward,
+    IndexBackward,
+    IdRange,
+    IdForward,
+    IdBackward,
 }
 
 impl Sql {
@@ -70,6 +75,20 @@ impl Sql {
             Sql::IndexRange => format!("SELECT rid FROM i{table} WHERE key >= ?1 AND key < ?2"),
             Sql::IndexKey => format!(
                 "SELECT rid FROM i{table} WHERE key = ?1 AND rid > ?2 ORDER BY rid LIMIT ?3"
+            ),
+            Sql::IndexForward => format!(
+                "SELECT key, rid FROM i{table} WHERE (key, rid) > (?1, ?2) AND key < ?3 ORDER BY key, rid LIMIT ?4"
+            ),
+            Sql::IndexBackward => format!(
+                "SELECT key, rid FROM i{table} WHERE (key, rid) < (?1, ?2) AND key >= ?3 ORDER BY key DESC, rid DESC LIMIT ?4"
+            ),
+            Sql::IdRange => format!("SELECT rid FROM c{table} WHERE idk >= ?1 AND idk < ?2"),
+            // The unused row number keeps the parameters of both kinds alike.
+            Sql::IdForward => format!(
+                "SELECT idk, rid FROM c{table} WHERE idk >= ?1 AND (idk > ?1 OR ?2 = 0) AND idk < ?3 ORDER BY idk LIMIT ?4"
+            ),
+            Sql::IdBackward => format!(
+                "SELECT idk, rid FROM c{table} WHERE idk < ?1 AND ?2 >= 0 AND idk >= ?3 ORDER BY idk DESC LIMIT ?4"
             ),
         }
     }

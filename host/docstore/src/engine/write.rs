@@ -155,14 +155,14 @@ impl Transaction<'_, '_> {
         many: bool,
     ) -> Result<Vec<i64>> {
         let limits = Limits::default();
-        let plan = plan::choose(filter, collection);
+        let plan = plan::choose(filter, None, collection);
         let source = read::resolve(self.session, collection, plan, &limits)?;
         let mut rows = Vec::new();
         read::visit(
             self.session,
             collection,
             &source,
-            0,
+            &read::Mark::default(),
             &limits,
             |rid, document| {
                 if filter.matches(document)? {
@@ -301,7 +301,7 @@ impl Transaction<'_, '_> {
         }
         let index =
             Arc::make_mut(&mut self.catalog).create_index(self.session.connection, name, spec)?;
-        let mut after = 0;
+        let mut after = read::Mark::default();
         loop {
             // In portions, as the same connection writes between them.
             let mut portion = Vec::new();
@@ -311,7 +311,7 @@ impl Transaction<'_, '_> {
                 self.session,
                 &collection,
                 &read::Source::Scan,
-                after,
+                &after,
                 &limits,
                 |rid, document| {
                     let keys = index.pattern.extract(document)?;
