@@ -23,11 +23,19 @@ pub(super) fn settings() -> AuthSettings {
 }
 
 /// A store where somebody else is quicker: before each of the first updates of
-/// the service, this change is made to the document.
+/// the service, this change is made to the document. It also counts the reads.
 struct Meddled {
     store: EmbeddedStore,
     change: Document,
     times: AtomicUsize,
+    reads: Arc<AtomicUsize>,
+}
+
+impl Meddled {
+    fn read(&self) -> &EmbeddedStore {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        &self.store
+    }
 }
 
 #[async_trait]
@@ -36,13 +44,13 @@ impl DocumentStore for Meddled {
         self.store.ping().await
     }
     async fn get(&self, collection: &str, id: Bson) -> StoreResult<Option<RawDocumentBuf>> {
-        self.store.get(collection, id).await
+        self.read().get(collection, id).await
     }
     async fn find(&self, collection: &str, find: Find) -> StoreResult<DocumentStream> {
-        DocumentStore::find(&self.store, collection, find).await
+        DocumentStore::find(self.read(), collection, find).await
     }
     async fn count(&self, collection: &str, filter: Document) -> StoreResult<u64> {
-        self.store.count(collection, filter).await
+        self.read().count(collection, filter).await
     }
     async fn insert(&self, collection: &str, documents: Vec<RawDocumentBuf>) -> StoreResult<()> {
         self.store.insert(collection, documents).await
@@ -87,6 +95,7 @@ async fn meddled(change: Document, times: usize) -> (Accounts, EmbeddedStore, te
         store: store.clone(),
         change,
         times: AtomicUsize::new(times),
+        reads: Arc::default(),
     };
     let accounts = Accounts::new(Arc::new(meddled), settings());
     accounts
@@ -142,6 +151,83 @@ async fn a_user_deleted_or_renamed_during_a_refresh_is_not_found() {
         )
         .await;
     assert_eq!(found.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_session_costs_one_read_and_a_foreign_token_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(&folder.path().join("test.db"), Default::default()).unwrap();
+    let reads = Arc::new(AtomicUsize::new(0));
+    let counted = Meddled {
+        store,
+        change: doc! {},
+        times: AtomicUsize::new(0),
+        reads: reads.clone(),
+    };
+    let accounts = Accounts::new(Arc::new(counted), settings());
+    accounts
+        .sign_up("users", "ann", "secret", doc! {})
+        .await
+        .unwrap();
+    let token = accounts
+        .sign_in("users", "ann", "secret", doc! {})
+        .await
+        .unwrap()
+        .token;
+    let other = AuthSettings {
+        signing_key: SigningKey(Arc::from([8; 32])),
+        ..settings()
+    };
+    let foreign = Tokens::new(&other.signing_key, &other.issuer);
+    let session = NewSession::open(bson::DateTime::now(), Duration::from_secs(60)).unwrap();
+    let foreign = foreign
+        .issue("users", &Bson::from("ann"), &session)
+        .unwrap();
+
+    reads.store(0, Ordering::Relaxed);
+    assert!(accounts.session("users", &token).await.unwrap().is_some());
+    assert_eq!(reads.load(Ordering::Relaxed), 1);
+    for token in [foreign.as_str(), "", "x.y.z"] {
+        assert!(accounts.session("users", token).await.unwrap().is_none());
+    }
+    assert!(accounts.session("admins", &token).await.unwrap().is_none());
+    assert_eq!(reads.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn an_unknown_user_costs_what_a_wrong_password_costs() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(&folder.path().join("test.db"), Default::default()).unwrap();
+    let costly = AuthSettings {
+        argon2_memory_kib: 4096,
+        argon2_passes: 2,
+        ..settings()
+    };
+    let accounts = Accounts::new(Arc::new(store), costly);
+    accounts
+        .sign_up("users", "ann", "secret", doc! {})
+        .await
+        .unwrap();
+    // In turns, so that a busy machine is as busy for both; the medians, so that
+    // a hiccup counts for nothing. Without the hashing the factor is over ten.
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..15 {
+        for (times, key) in times.iter_mut().zip(["ann", "nobody"]) {
+            let start = std::time::Instant::now();
+            assert!(
+                accounts
+                    .sign_in("users", key, "wrong", doc! {})
+                    .await
+                    .is_err()
+            );
+            times.push(start.elapsed());
+        }
+    }
+    let [known, unknown] = times.map(|mut times| {
+        times.sort();
+        times[7].as_secs_f64()
+    });
+    assert!((0.5..2.0).contains(&(unknown / known)), "{known} {unknown}");
 }
 
 #[test]

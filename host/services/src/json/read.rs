@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use bson::document::Entry;
 use bson::oid::ObjectId;
 use bson::raw::CString;
 use bson::spec::BinarySubtype;
@@ -192,13 +193,16 @@ impl<'de> Visitor<'de> for Seed<'_> {
             }
             dollar |= key.starts_with('$');
             match entries.next_value_seed(self.child()) {
-                // Two readers of one text must not see two values.
-                Ok(_) if document.contains_key(&key) => {
-                    return Err(self.reader.fail(format!("the key `{key}` is there twice")));
-                }
-                Ok(value) => {
-                    document.insert(key, value);
-                }
+                Ok(value) => match document.entry(key) {
+                    slot @ Entry::Vacant(_) => {
+                        slot.or_insert(value);
+                    }
+                    // Two readers of one text must not see two values.
+                    Entry::Occupied(slot) => {
+                        let sentence = format!("the key `{}` is there twice", slot.key());
+                        return Err(self.reader.fail(sentence));
+                    }
+                },
                 Err(error) => {
                     self.reader.path.push(Step::Key(key));
                     return Err(error);
