@@ -63,6 +63,8 @@ struct Inner {
     settings: RuntimeSettings,
     services: Services,
     lane: LongLane,
+    /// What the pool's slots can hold.
+    max_memory: usize,
 }
 
 impl Runtime {
@@ -88,6 +90,7 @@ impl Runtime {
             settings,
             services,
             lane,
+            max_memory,
         })))
     }
 
@@ -185,7 +188,16 @@ impl Inner {
             max_budget,
             ..
         } = &self.settings;
-        let budget = effective_budget(default, max_budget.as_ref(), &ask.budget, operator.as_ref());
+        let mut budget =
+            effective_budget(default, max_budget.as_ref(), &ask.budget, operator.as_ref());
+        if budget.memory_bytes > self.max_memory {
+            tracing::warn!(
+                plugin.name = name,
+                "its memory budget is more than the {} bytes that a guest's place has; see the largest budget",
+                self.max_memory
+            );
+            budget.memory_bytes = self.max_memory;
+        }
         let caller = PluginCaller {
             name: name.to_owned(),
             grants: granted.clone(),

@@ -22,8 +22,8 @@ use crate::plugin::{CallContext, Shared};
 
 /// Handles that a guest may hold at once: streams, bodies, cursors, pollables.
 const MAX_HANDLES: usize = 1_000;
-/// Random bytes of one call. A guest that wants more asks again.
-const MAX_RANDOM: u64 = 64 * 1024;
+/// Random bytes of one call of `wasi:random`. A guest that wants more asks again.
+const MAX_RANDOM: u64 = 1024 * 1024;
 
 /// Whether a call may use what the plugin was granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,9 +119,14 @@ pub(crate) fn store(
     };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.allocations);
-    // What a single call between guest and host can make the host allocate.
-    let largest = usize::try_from(budget.host_call_bytes).unwrap_or(usize::MAX);
-    store.set_hostcall_fuel(largest.max(budget.response_bytes.saturating_add(64 * 1024)));
+    // What a single call between guest and host can make the host allocate: the
+    // larger of its arguments and its answer, and some room for their frames.
+    let arguments = usize::try_from(budget.host_call_bytes).unwrap_or(usize::MAX);
+    store.set_hostcall_fuel(
+        arguments
+            .max(budget.response_bytes)
+            .saturating_add(64 * 1024),
+    );
     store.set_max_component_handles(MAX_HANDLES);
     store.set_epoch_deadline(1);
     let clock = Arc::clone(&watch.clock);

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full};
 use wasmtime::component::InstancePre;
 
 use super::{RequestBody, ResponseBody, RouteMatch, check_head, invalid, run, strip_hop_by_hop};
@@ -68,22 +68,45 @@ async fn record(
         query: parts.uri.query().map(str::to_owned),
         params: matched.params,
         headers: headers.collect(),
-        body: body.into(),
+        body,
     })
 }
 
 /// The whole body, in the time of one call, and no larger than the guest could
 /// hold. The caller has set a tighter limit.
-async fn collect(shared: &Shared, body: RequestBody) -> Result<Bytes, CallError> {
-    let body = Limited::new(body, shared.budget.memory_bytes);
-    match tokio::time::timeout(shared.budget.wall, body.collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if is_too_large(&*error) => Err(CallError::PayloadTooLarge),
-        Ok(Err(_)) => Err(CallError::InvalidRequest("The body broke off.".to_owned())),
+async fn collect(shared: &Shared, body: RequestBody) -> Result<Vec<u8>, CallError> {
+    match tokio::time::timeout(shared.budget.wall, read(body, shared.budget.memory_bytes)).await {
+        Ok(result) => result,
         Err(_) => Err(CallError::InvalidRequest(
             "The body did not arrive in time.".to_owned(),
         )),
     }
+}
+
+async fn read(mut body: RequestBody, limit: usize) -> Result<Vec<u8>, CallError> {
+    let mut whole = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            if is_too_large(&*error) {
+                CallError::PayloadTooLarge
+            } else {
+                CallError::InvalidRequest("The body broke off.".to_owned())
+            }
+        })?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        if whole.len() + data.len() > limit {
+            return Err(CallError::PayloadTooLarge);
+        }
+        if whole.is_empty() {
+            // The common body is one frame, which need not be copied.
+            whole = data.into();
+        } else {
+            whole.extend_from_slice(&data);
+        }
+    }
+    Ok(whole)
 }
 
 /// Whether a body ended because of a limit, however deep that is wrapped.

@@ -133,3 +133,19 @@ async fn a_plugin_without_a_door_takes_no_request() {
         .unwrap_err();
     assert!(matches!(error, CallError::InvalidRequest(_)));
 }
+
+#[tokio::test]
+async fn calls_can_move_between_threads() {
+    fn sendable<T: Send>(value: T) -> T {
+        value
+    }
+    let runtime = runtime(Budget::default());
+    let plugin = loaded(&runtime, &echo(200)).await;
+    let request = Request::get("/echo").body(body("")).unwrap();
+    let response = sendable(plugin.handle(request, matched(), context())).await;
+    assert!(response.is_ok());
+    let call = plugin.run("probe", "[]".to_owned(), "{}".to_owned(), context());
+    assert!(sendable(call).await.is_err(), "an app has no function");
+    let load = runtime.load("other", Vec::new(), None, coglex_runtime::Policy::default());
+    assert!(sendable(load).await.is_err());
+}

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use coglex_runtime::{
-    Allow, BudgetOverrides, CallError, Door, Plugin, Policy, RouteMatch, Runtime,
+    Allow, Budget, BudgetOverrides, CallError, Door, LoadError, Plugin, Policy, RouteMatch, Runtime,
 };
+use coglex_services::accounts::User;
 use http::{Request, Response, header};
 use http_body_util::BodyExt;
 
@@ -232,4 +233,226 @@ async fn a_panic_is_in_the_log_with_its_text() {
         report.contains("panicked at") && report.contains("request-1"),
         "{report}"
     );
+}
+
+/// A user who is signed in, as a route's guard has found them.
+fn signed_in() -> coglex_runtime::CallContext {
+    let user = User {
+        realm: "users".to_owned(),
+        id: bson::Bson::String("u1".to_owned()),
+        key: "ann@example.org".to_owned(),
+        document: bson::doc! { "_key": "ann@example.org", "plan": "free" },
+    };
+    coglex_runtime::CallContext {
+        users: vec![user],
+        ..context()
+    }
+}
+
+#[tokio::test]
+async fn an_app_learns_the_caller_from_the_host_alone() {
+    let runtime = runtime(Budget::default());
+    let Some(plugin) = load(&runtime, "fixture-echo").await else {
+        return;
+    };
+    let seen = async |context: coglex_runtime::CallContext| {
+        let request = Request::post("/echo/7/?q=1")
+            .header("x-api-key", "secret")
+            .header(header::COOKIE, "coglex_users=token; theme=dark")
+            .body(body("the body"))
+            .unwrap();
+        let params = vec![("id".to_owned(), "7".to_owned())];
+        let matched = RouteMatch {
+            pattern: "/echo/{id}".to_owned(),
+            params,
+        };
+        text(
+            plugin
+                .handle(request, matched, context)
+                .await
+                .unwrap()
+                .into_body(),
+        )
+        .await
+        .unwrap()
+    };
+    let answer = seen(signed_in()).await;
+    for part in [
+        "\"method\":\"POST\"",
+        "\"path\":\"/echo/7\"",
+        "\"route\":\"/echo/{id}\"",
+        "\"query\":\"q=1\"",
+        "[\"id\",\"7\"]",
+        "[\"cookie\",\"theme=dark\"]",
+        "\"body\":\"the body\"",
+        "\"api_key\":true",
+        "ann@example.org",
+        "\"plan\":\"free\"",
+        "\"request_id\":\"request-1\"",
+    ] {
+        assert!(answer.contains(part), "no {part} in {answer}");
+    }
+    assert!(
+        !answer.contains("secret") && !answer.contains("token"),
+        "{answer}"
+    );
+    let answer = seen(context()).await;
+    assert!(answer.contains("\"user\":null"), "{answer}");
+}
+
+#[tokio::test]
+async fn an_app_reads_and_writes_documents() {
+    let log = Log::capture();
+    let runtime = runtime(Budget::default());
+    let Some(plugin) = load(&runtime, "todo").await else {
+        return;
+    };
+    assert_eq!(plugin.granted().to_string(), plugin.asked().to_string());
+    let call = async |request: Request<_>, pattern: &str, id: &str| {
+        let params = vec![("id".to_owned(), id.to_owned())];
+        let matched = RouteMatch {
+            pattern: pattern.to_owned(),
+            params,
+        };
+        let response = plugin.handle(request, matched, context()).await.unwrap();
+        (
+            response.status().as_u16(),
+            text(response.into_body()).await.unwrap(),
+        )
+    };
+    let (status, list) = call(
+        Request::get("/api/todos").body(body("")).unwrap(),
+        "/api/todos",
+        "",
+    )
+    .await;
+    assert_eq!(
+        (status, list.matches("a document").count()),
+        (200, 5),
+        "{list} {}",
+        log.text()
+    );
+    let one = |id: &str| {
+        Request::get(format!("/api/todos/{id}"))
+            .body(body(""))
+            .unwrap()
+    };
+    assert_eq!(call(one("here"), "/api/todos/{id}", "here").await.0, 200);
+    assert_eq!(call(one("gone"), "/api/todos/{id}", "gone").await.0, 404);
+    let new = Request::post("/api/todos")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(body("{\"title\": \"Write it\"}"))
+        .unwrap();
+    let (status, made) = call(new, "/api/todos", "").await;
+    assert_eq!(status, 201, "{made}");
+    assert!(made.contains("Write it"));
+}
+
+#[tokio::test]
+async fn functions_answer_and_fail_in_their_own_words() {
+    let runtime = runtime(Budget::default());
+    let Some(plugin) = load(&runtime, "hello").await else {
+        return;
+    };
+    let args = ("[\"Ann\"]".to_owned(), "{\"greeting\": \"Hi\"}".to_owned());
+    let answer = plugin
+        .run("example_function", args.0, args.1, context())
+        .await
+        .unwrap();
+    assert!(answer.unwrap().starts_with("\"Hi, Ann!"));
+    let Some(plugin) = load(&runtime, "fixture-echo").await else {
+        return;
+    };
+    let failure = plugin
+        .run("echo_fails", "[]".to_owned(), "{}".to_owned(), context())
+        .await
+        .unwrap();
+    assert_eq!(failure.unwrap_err().code, "echo_failed");
+}
+
+#[tokio::test]
+async fn a_component_without_its_grant_is_not_loaded() {
+    let runtime = runtime(Budget::default());
+    let Some(wasm) = guest("fixture-ungranted") else {
+        return;
+    };
+    let policy = Policy {
+        allow: Allow::Everything,
+        ..Policy::default()
+    };
+    let error = runtime
+        .load("ungranted", wasm, None, policy)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, LoadError::NotGranted { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_hostile_app_gets_away_with_nothing() {
+    let runtime = runtime(budget(BudgetOverrides {
+        cpu_ms: Some(500),
+        wall_ms: Some(2_000),
+        memory_mib: Some(32),
+        host_calls: Some(50),
+        response_mib: Some(1),
+        log_kib: Some(64),
+        ..BudgetOverrides::default()
+    }));
+    let Some(plugin) = load(&runtime, "fixture-hostile").await else {
+        return;
+    };
+    for (misdeed, expected) in [
+        ("loop", CallError::Deadline),
+        ("sleep", CallError::Deadline),
+        ("log-flood", CallError::Deadline),
+        ("print-flood", CallError::Deadline),
+        ("memory", CallError::Trapped),
+        ("recurse", CallError::Trapped),
+        ("panic", CallError::Trapped),
+        ("host-calls", CallError::Trapped),
+    ] {
+        let error = get(&plugin, &format!("/hostile/{misdeed}"))
+            .await
+            .unwrap_err();
+        assert_eq!(error, expected, "{misdeed}");
+    }
+    for misdeed in ["headers", "header-values", "many-headers", "status"] {
+        let error = get(&plugin, &format!("/hostile/{misdeed}"))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, CallError::InvalidResponse(_)),
+            "{misdeed}: {error}"
+        );
+    }
+    // What the guest can handle, it is told.
+    for (misdeed, status, part) in [
+        ("denied", 200, "access-denied"),
+        ("denied-verb", 200, "access-denied"),
+        ("password", 200, "\"error\""),
+        ("cursors", 500, ""),
+        ("hop-by-hop", 200, "x"),
+    ] {
+        let response = get(&plugin, &format!("/hostile/{misdeed}")).await.unwrap();
+        assert_eq!(response.status().as_u16(), status, "{misdeed}");
+        for name in [
+            header::CONTENT_LENGTH,
+            header::TRANSFER_ENCODING,
+            header::UPGRADE,
+        ] {
+            assert!(!response.headers().contains_key(name), "{misdeed}");
+        }
+        let body = text(response.into_body()).await.unwrap();
+        assert!(body.contains(part), "{misdeed}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_response_over_the_budget_is_not_sent() {
+    let runtime = runtime(Budget::default());
+    let Some(plugin) = load(&runtime, "fixture-hostile").await else {
+        return;
+    };
+    let error = get(&plugin, "/hostile/big-response").await.unwrap_err();
+    assert!(matches!(error, CallError::InvalidResponse(_)), "{error}");
 }

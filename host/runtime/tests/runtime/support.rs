@@ -206,6 +206,10 @@ impl FixedStore {
     }
 }
 
+fn document(id: &str) -> RawDocumentBuf {
+    rawdoc! { "_id": id, "title": "a document", "done": false }
+}
+
 #[async_trait]
 impl DocumentStore for FixedStore {
     async fn ping(&self) -> StoreResult<()> {
@@ -215,14 +219,16 @@ impl DocumentStore for FixedStore {
     async fn get(&self, collection: &str, id: Bson) -> StoreResult<Option<RawDocumentBuf>> {
         Self::answer(collection).await;
         Ok(match id {
-            Bson::String(id) if id == "here" => Some(rawdoc! { "_id": "here" }),
+            Bson::String(id) if id == "here" => Some(document("here")),
             _ => None,
         })
     }
 
     async fn find(&self, collection: &str, _find: Find) -> StoreResult<DocumentStream> {
         Self::answer(collection).await;
-        let documents: Vec<_> = (0..5).map(|number| Ok(rawdoc! { "_id": number })).collect();
+        let documents: Vec<_> = (0..5)
+            .map(|number| Ok(document(&format!("n{number}"))))
+            .collect();
         Ok(futures_util::stream::iter(documents).boxed())
     }
 
