@@ -6,8 +6,11 @@
 //! and `write` do the work inside a transaction, `readers` and `writer` are the
 //! threads that call them.
 
+pub(crate) mod backup;
 pub(crate) mod catalog;
+pub(crate) mod check;
 pub(crate) mod checkpoint;
+pub(crate) mod expiry;
 pub(crate) mod plan;
 pub(crate) mod read;
 pub(crate) mod readers;

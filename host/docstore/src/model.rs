@@ -85,3 +85,14 @@ impl IndexSpec {
         })
     }
 }
+
+/// What a check of the whole store found.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CheckReport {
+    /// Collections that were read.
+    pub collections: u64,
+    /// Documents that were read.
+    pub documents: u64,
+    /// What is wrong, in words for an operator; empty when nothing is.
+    pub problems: Vec<String>,
+}

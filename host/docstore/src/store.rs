@@ -9,8 +9,11 @@ use std::time::{Duration, Instant};
 use bson::{Bson, Document, RawDocumentBuf, doc};
 
 use crate::cursor::Cursor;
+use crate::engine::backup;
 use crate::engine::catalog::{Catalog, Shared};
+use crate::engine::check;
 use crate::engine::checkpoint::Checkpointer;
+use crate::engine::expiry::Expiry;
 use crate::engine::plan;
 use crate::engine::read::{self, Limits, Query};
 use crate::engine::readers::Readers;
@@ -19,8 +22,9 @@ use crate::engine::write::{Answer, Operation, check_index, is_id_index};
 use crate::engine::writer::Writer;
 use crate::error::{Error, Result};
 use crate::keys::KeyPattern;
-use crate::model::{Find, IndexSpec, Update, UpdateOutcome};
+use crate::model::{CheckReport, Find, IndexSpec, Update, UpdateOutcome};
 use crate::order;
+use crate::path;
 use crate::projection::Projection;
 use crate::query::Filter;
 use crate::update::Updater;
@@ -42,6 +46,9 @@ pub struct Options {
     /// Bytes that a sort, or another step that must hold its input, may hold.
     /// Default: 64 MiB.
     pub max_result_bytes: usize,
+    /// How often documents are looked for whose time has come. Default: one
+    /// minute.
+    pub expire_every: Duration,
 }
 
 impl Default for Options {
@@ -52,6 +59,7 @@ impl Default for Options {
                 .max(2),
             max_document_bytes: 16 << 20,
             max_result_bytes: 64 << 20,
+            expire_every: Duration::from_secs(60),
         }
     }
 }
@@ -66,6 +74,7 @@ pub(crate) struct Inner {
     pub(crate) catalog: Arc<Shared>,
     pub(crate) readers: Readers,
     writer: Writer,
+    expiry: Arc<Expiry>,
     pub(crate) options: Options,
 }
 
@@ -73,6 +82,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // The writer ends when its channel closes, which dropping it does.
         self.readers.close();
+        self.expiry.close();
     }
 }
 
@@ -88,7 +98,7 @@ impl Store {
         }
         let catalog = Arc::new(Shared::new(Catalog::load(&connection)?));
         let checkpointer = Arc::new(Checkpointer::default());
-        let (readers, threads) = Readers::start(path, options.readers.max(1))?;
+        let (readers, mut threads) = Readers::start(path, options.readers.max(1))?;
         let (writer, thread) = Writer::new(
             connection,
             Arc::clone(&catalog),
@@ -97,9 +107,21 @@ impl Store {
         );
         let file = path.to_owned();
         let checkpoints = spawn("docstore-checkpoint", move || checkpointer.run(&file))?;
+        let expiry = Arc::new(Expiry::default());
+        let expirer = {
+            let (expiry, catalog, writer) = (
+                Arc::clone(&expiry),
+                Arc::clone(&catalog),
+                writer.downgrade(),
+            );
+            spawn("docstore-expire", move || {
+                expiry.run(&catalog, &writer, options.expire_every)
+            })?
+        };
+        threads.extend([checkpoints, expirer]);
         spawn("docstore-write", move || {
             let closing = thread.run();
-            finish(checkpoints, threads, lock);
+            finish(threads, lock);
             if let Some(done) = closing {
                 // Whoever asked may have stopped waiting.
                 let _ = done.send(());
@@ -109,6 +131,7 @@ impl Store {
             catalog,
             readers,
             writer,
+            expiry,
             options,
         })))
     }
@@ -241,7 +264,7 @@ impl Store {
         validate::collection_name(collection)?;
         let operation = Operation::Delete {
             filter: Filter::compile(&filter)?,
-            many,
+            limit: if many { usize::MAX } else { 1 },
         };
         match self.0.writer.run(collection, operation).await? {
             Answer::Count(count) => Ok(count),
@@ -264,6 +287,104 @@ impl Store {
             .map(drop)
     }
 
+    /// The collection's indexes, that on `_id` first.
+    pub async fn indexes(&self, collection: &str) -> Result<Vec<IndexSpec>> {
+        validate::collection_name(collection)?;
+        let Some(collection) = self.0.catalog.get().get(collection).cloned() else {
+            return Ok(Vec::new());
+        };
+        let id = IndexSpec {
+            name: Some("_id_".into()),
+            keys: doc! { "_id": 1 },
+            unique: true,
+            sparse: false,
+            expire_after: None,
+        };
+        let others = collection.indexes.iter().map(|index| index.spec.clone());
+        Ok([id].into_iter().chain(others).collect())
+    }
+
+    /// Drops an index; answers whether it was there.
+    pub async fn drop_index(&self, collection: &str, name: &str) -> Result<bool> {
+        validate::collection_name(collection)?;
+        if name == "_id_" {
+            return Err(Error::Invalid("the index on _id cannot be dropped".into()));
+        }
+        let operation = Operation::DropIndex {
+            name: name.to_owned(),
+        };
+        let answer = self.0.writer.run(collection, operation).await?;
+        Ok(matches!(answer, Answer::Count(1)))
+    }
+
+    /// Drops a collection with its documents and indexes; answers whether it was
+    /// there.
+    pub async fn drop_collection(&self, collection: &str) -> Result<bool> {
+        validate::collection_name(collection)?;
+        let answer = self
+            .0
+            .writer
+            .run(collection, Operation::DropCollection)
+            .await?;
+        Ok(matches!(answer, Answer::Count(1)))
+    }
+
+    /// The different values at `path` of the documents that match. An array
+    /// counts as its elements.
+    pub async fn distinct(
+        &self,
+        collection: &str,
+        path: &str,
+        filter: Document,
+    ) -> Result<Vec<Bson>> {
+        validate::collection_name(collection)?;
+        let (path, filter) = (path::Path::parse(path)?, Filter::compile(&filter)?);
+        let (name, shared) = (collection.to_owned(), Arc::clone(&self.0.catalog));
+        let max_bytes = self.0.options.max_result_bytes;
+        self.0
+            .readers
+            .run(Limits::default(), move |session, limits| {
+                fresh(|| match shared.get().get(&name) {
+                    Some(collection) => {
+                        read::distinct(session, collection, &path, &filter, max_bytes, limits)
+                    }
+                    None => Ok(Vec::new()),
+                })
+            })
+            .await
+    }
+
+    /// Reads everything and reports what is not as it should be.
+    pub async fn check(&self) -> Result<CheckReport> {
+        let shared = Arc::clone(&self.0.catalog);
+        self.0
+            .readers
+            .run(Limits::default(), move |session, limits| {
+                fresh(|| check::check(session, &shared.get(), limits))
+            })
+            .await
+    }
+
+    /// Makes all indexes anew from the documents.
+    pub async fn rebuild(&self) -> Result<()> {
+        for collection in self.0.catalog.get().names() {
+            self.0.writer.run(&collection, Operation::Rebuild).await?;
+        }
+        Ok(())
+    }
+
+    /// Copies the store, as it is at one moment, to a new file; reads and writes
+    /// go on meanwhile. The copy opens like any store.
+    pub async fn backup(&self, target: &Path) -> Result<()> {
+        let target = target.to_owned();
+        self.0
+            .readers
+            .run(Limits::default(), move |session, _| {
+                backup::copy(session.connection, &target)
+            })
+            .await
+    }
+
     /// The collections' names, sorted.
     pub async fn collections(&self) -> Result<Vec<String>> {
         Ok(self.0.catalog.get().names())
@@ -273,6 +394,7 @@ impl Store {
     /// go of it. Later calls, on any clone, are refused.
     pub async fn close(&self) {
         self.0.readers.close();
+        self.0.expiry.close();
         self.0.writer.close().await;
     }
 }
@@ -281,7 +403,8 @@ impl Store {
 pub(crate) fn fresh<T>(mut read: impl FnMut() -> Result<T>) -> Result<T> {
     for _ in 1..STALE_TRIES {
         match read() {
-            Err(error) if sqlite::is_stale(&error) => {}
+            // The commit is done, or its catalogue is about to be published.
+            Err(error) if sqlite::is_stale(&error) => std::thread::sleep(Duration::from_millis(2)),
             answer => return answer,
         }
     }
@@ -299,8 +422,8 @@ where
 }
 
 /// The writer ends last, and holds the lock until nobody uses the file.
-fn finish(checkpoints: JoinHandle<()>, readers: Vec<JoinHandle<()>>, lock: File) {
-    for thread in readers.into_iter().chain([checkpoints]) {
+fn finish(threads: Vec<JoinHandle<()>>, lock: File) {
+    for thread in threads {
         if thread.join().is_err() {
             tracing::error!("a thread of the store panicked");
         }
@@ -338,7 +461,7 @@ fn lock(path: &Path) -> Result<File> {
 
 /// Makes the file, readable by its owner alone; SQLite gives its log the same
 /// mode. Answers whether it was new.
-fn create_private(path: &Path) -> Result<bool> {
+pub(crate) fn create_private(path: &Path) -> Result<bool> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
@@ -351,7 +474,7 @@ fn create_private(path: &Path) -> Result<bool> {
 }
 
 /// A new file survives a power cut only when its folder's entry does.
-fn sync_folder(path: &Path) -> Result<()> {
+pub(crate) fn sync_folder(path: &Path) -> Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),

@@ -1220,3 +1220,242 @@ async fn sorts_by_index_and_in_memory_agree() {
         }
     }
 }
+
+#[tokio::test]
+async fn indexes_and_collections_are_listed_and_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    assert_eq!(store.indexes("things").await.unwrap(), []);
+    insert(&store, (0..600).map(|n| doc! { "_id": n, "a": 1, "b": n })).await;
+    let spec = IndexSpec {
+        unique: true,
+        sparse: true,
+        ..index(doc! { "b": -1 })
+    };
+    store
+        .create_index("things", index(doc! { "a": 1 }))
+        .await
+        .unwrap();
+    store.create_index("things", spec.clone()).await.unwrap();
+    let names = async || {
+        let specs = store.indexes("things").await.unwrap();
+        specs.iter().map(IndexSpec::name).collect::<Vec<_>>()
+    };
+    assert_eq!(names().await, ["_id_", "a_1", "b_-1"]);
+
+    // A find that reads an index goes on when the index is dropped under it.
+    let filter = doc! { "a": 1, "b": { "$gte": 0 } };
+    let mut cursor = store
+        .find(
+            "things",
+            Find {
+                filter,
+                ..Find::default()
+            },
+        )
+        .await
+        .unwrap();
+    assert!(cursor.next_batch().await.unwrap().is_some());
+    assert!(store.drop_index("things", "a_1").await.unwrap());
+    assert!(!store.drop_index("things", "a_1").await.unwrap());
+    assert!(!store.drop_index("nothing", "a_1").await.unwrap());
+    assert!(matches!(
+        store.drop_index("things", "_id_").await,
+        Err(Error::Invalid(_))
+    ));
+    assert_eq!(names().await, ["_id_", "b_-1"]);
+    assert_eq!(store.count("things", doc! { "a": 1 }).await.unwrap(), 600);
+
+    assert!(store.drop_collection("things").await.unwrap());
+    assert!(!store.drop_collection("things").await.unwrap());
+    assert_eq!(store.collections().await.unwrap(), Vec::<String>::new());
+    assert_eq!(store.count("things", doc! {}).await.unwrap(), 0);
+    insert(
+        &store,
+        [doc! { "_id": 1, "b": 1 }, doc! { "_id": 2, "b": 1 }],
+    )
+    .await;
+    store.close().await;
+    let store = open(folder.path());
+    assert_eq!(store.count("things", doc! { "b": 1 }).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_find_outlives_its_index() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    store
+        .create_index("things", index(doc! { "a": 1 }))
+        .await
+        .unwrap();
+    insert(&store, (0..3_000).map(|n| doc! { "_id": n, "a": n % 2 })).await;
+    let find = Find {
+        filter: doc! { "a": 1 },
+        ..Find::default()
+    };
+    let mut cursor = store.find("things", find).await.unwrap();
+    let first = cursor.next_batch().await.unwrap().unwrap().len();
+    store.drop_index("things", "a_1").await.unwrap();
+    assert_eq!(first + cursor.all().await.unwrap().len(), 1_500);
+}
+
+#[tokio::test]
+async fn distinct_values_come_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    insert(
+        &store,
+        [
+            doc! { "_id": 1, "a": 1, "b": [{ "c": "x" }, { "c": ["y", "z"] }] },
+            doc! { "_id": 2, "a": 1.0 },
+            doc! { "_id": 3, "a": ["p", 1, ["q"]] },
+            doc! { "_id": 4 },
+            doc! { "_id": 5, "a": null },
+        ],
+    )
+    .await;
+    let distinct =
+        async |path: &str, filter: Document| store.distinct("things", path, filter).await.unwrap();
+    assert_eq!(
+        distinct("a", doc! {}).await,
+        [1.into(), "p".into(), bson::bson!(["q"]), Bson::Null]
+    );
+    assert_eq!(
+        distinct("b.c", doc! {}).await,
+        ["x".into(), "y".into(), "z".into()]
+    );
+    assert_eq!(
+        distinct("a", doc! { "_id": { "$gt": 4 } }).await,
+        [Bson::Null]
+    );
+    assert_eq!(store.distinct("nothing", "a", doc! {}).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn documents_expire() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options {
+        expire_every: Duration::from_millis(20),
+        ..Options::default()
+    };
+    let store = Store::open(&folder.path().join("data.db"), options).unwrap();
+    let spec = IndexSpec {
+        expire_after: Some(Duration::from_secs(60)),
+        ..index(doc! { "at": 1 })
+    };
+    store.create_index("things", spec).await.unwrap();
+    let ago = |seconds: i64| {
+        bson::DateTime::from_millis(bson::DateTime::now().timestamp_millis() - seconds * 1_000)
+    };
+    let old = (0..1_200).map(|n| doc! { "_id": n, "at": ago(61) });
+    insert(
+        &store,
+        old.chain([
+            doc! { "_id": "young", "at": ago(30) },
+            doc! { "_id": "none" },
+            doc! { "_id": "text", "at": "1970" },
+            doc! { "_id": "array", "at": [ago(10), ago(100)] },
+        ]),
+    )
+    .await;
+    for _ in 0..250 {
+        if store.count("things", doc! {}).await.unwrap() == 3 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(
+        ids(&store, doc! {}).await,
+        ["young".into(), "none".into(), "text".into()]
+    );
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_backup_is_a_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    store
+        .create_index("things", index(doc! { "a": 1 }))
+        .await
+        .unwrap();
+    insert(&store, (0..500).map(|n| doc! { "_id": n, "a": n % 3 })).await;
+    let target = folder.path().join("copy.db");
+    store.backup(&target).await.unwrap();
+    assert!(matches!(
+        store.backup(&target).await,
+        Err(Error::Invalid(_))
+    ));
+    store.delete("things", doc! {}, true).await.unwrap();
+    let copy = Store::open(&target, Options::default()).unwrap();
+    assert_eq!(copy.count("things", doc! { "a": 1 }).await.unwrap(), 167);
+    assert_eq!(copy.check().await.unwrap().problems, Vec::<String>::new());
+    assert!(!folder.path().join("copy.db.partial").exists());
+}
+
+#[tokio::test]
+async fn a_check_finds_what_is_wrong_and_a_rebuild_mends_indexes() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    store
+        .create_index("things", index(doc! { "a": 1 }))
+        .await
+        .unwrap();
+    insert(&store, (0..50).map(|n| doc! { "_id": n, "a": [n, n + 1] })).await;
+    let report = store.check().await.unwrap();
+    assert_eq!(
+        (report.collections, report.documents, report.problems.len()),
+        (1, 50, 0)
+    );
+    store.close().await;
+    {
+        let file = rusqlite::Connection::open(folder.path().join("data.db")).unwrap();
+        file.execute("DELETE FROM i1 WHERE rid = 7", []).unwrap();
+        file.execute("UPDATE i1 SET rid = 9999 WHERE rid = 8", [])
+            .unwrap();
+    }
+    let store = open(folder.path());
+    let problems = store.check().await.unwrap().problems;
+    assert_eq!(problems.len(), 5, "{problems:?}");
+    assert!(
+        problems
+            .iter()
+            .any(|problem| problem == "things: index a_1 lacks a key of row 7"),
+        "{problems:?}"
+    );
+    assert!(
+        problems
+            .iter()
+            .any(|problem| problem.contains("98 entries; its documents have 100")),
+        "{problems:?}"
+    );
+    store.rebuild().await.unwrap();
+    assert_eq!(store.check().await.unwrap().problems, Vec::<String>::new());
+    store.close().await;
+    {
+        let file = rusqlite::Connection::open(folder.path().join("data.db")).unwrap();
+        file.execute("UPDATE c1 SET doc = substr(doc, 1, 10) WHERE rid = 3", [])
+            .unwrap();
+    }
+    let store = open(folder.path());
+    let problems = store.check().await.unwrap().problems;
+    assert!(
+        problems.iter().any(|problem| problem.contains("row 3")),
+        "{problems:?}"
+    );
+    let damaged = store
+        .find(
+            "things",
+            Find {
+                filter: doc! { "x": 1 },
+                ..Find::default()
+            },
+        )
+        .await
+        .unwrap();
+    assert!(matches!(damaged.all().await, Err(Error::Unavailable(_))));
+    assert!(
+        store.get("things", 4.into()).await.unwrap().is_some(),
+        "the rest is readable"
+    );
+}

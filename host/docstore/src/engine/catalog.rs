@@ -210,6 +210,59 @@ impl Catalog {
         Ok(index)
     }
 
+    /// Removes an index, in the file and here; answers whether it was there.
+    pub(crate) fn drop_index(
+        &mut self,
+        connection: &Connection,
+        collection: &str,
+        name: &str,
+    ) -> Result<bool> {
+        let Some(owner) = self.collections.get_mut(collection) else {
+            return Ok(false);
+        };
+        let Some(index) = owner
+            .indexes
+            .iter()
+            .find(|index| index.name == name)
+            .cloned()
+        else {
+            return Ok(false);
+        };
+        connection
+            .execute("DELETE FROM indexes WHERE id = ?1", [index.id])
+            .map_err(unavailable)?;
+        connection
+            .execute_batch(&format!("DROP TABLE i{}", index.id))
+            .map_err(unavailable)?;
+        Arc::make_mut(owner)
+            .indexes
+            .retain(|other| other.id != index.id);
+        Ok(true)
+    }
+
+    /// Removes a collection with all that is in it; answers whether it was
+    /// there.
+    pub(crate) fn drop_collection(&mut self, connection: &Connection, name: &str) -> Result<bool> {
+        let Some(collection) = self.collections.remove(name) else {
+            return Ok(false);
+        };
+        connection
+            .execute("DELETE FROM indexes WHERE collection = ?1", [collection.id])
+            .and_then(|_| {
+                connection.execute("DELETE FROM collections WHERE id = ?1", [collection.id])
+            })
+            .map_err(unavailable)?;
+        for index in &collection.indexes {
+            connection
+                .execute_batch(&format!("DROP TABLE i{}", index.id))
+                .map_err(unavailable)?;
+        }
+        connection
+            .execute_batch(&format!("DROP TABLE c{}", collection.id))
+            .map_err(unavailable)?;
+        Ok(true)
+    }
+
     /// Writes down what an index has learnt.
     pub(crate) fn store_knowledge(connection: &Connection, index: &Index) -> Result<()> {
         connection

@@ -1,19 +1,21 @@
 //! Reading inside a transaction: candidates of a plan, filtered, sorted, cut.
 
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use bson::RawDocumentBuf;
+use bson::{Bson, RawDocumentBuf};
 
 use crate::engine::catalog::Collection;
 use crate::engine::plan::{self, Order, Plan, Ranges, Target};
 use crate::engine::sqlite::{Session, Sql, blob, integer};
 use crate::error::{Error, Result};
 use crate::keys::KeyPattern;
+use crate::path::{Leaf, Path};
 use crate::projection::Projection;
 use crate::query::Filter;
+use crate::value::{Kind, Value};
 
 /// Documents of one batch, at most.
 const BATCH_DOCUMENTS: usize = 1_000;
@@ -354,6 +356,25 @@ pub(crate) fn batch(
         return Ok(None);
     }
     limits.check()?;
+    let resumed = match &progress.source {
+        // Should the index be gone, the rows after the last one go on without.
+        Some(Source::Key { .. }) => Some(Source::Scan),
+        _ => None,
+    };
+    let answer = portion(session, collection, query, progress, limits);
+    if answer.as_ref().is_err_and(crate::engine::sqlite::is_stale) && resumed.is_some() {
+        progress.source = resumed;
+    }
+    answer
+}
+
+fn portion(
+    session: &mut Session<'_>,
+    collection: &Collection,
+    query: &Query,
+    progress: &mut Progress,
+    limits: &Limits,
+) -> Result<Option<Vec<RawDocumentBuf>>> {
     session.snapshot(|session| {
         let source = match progress.source.take() {
             Some(source) => source,
@@ -465,6 +486,65 @@ fn sort(
 
 /// What an entry of a sort takes beside its key.
 const SORT_ENTRY: usize = 48;
+
+/// The different values at `path` of the documents that match, arrays taken
+/// apart.
+pub(crate) fn distinct(
+    session: &mut Session<'_>,
+    collection: &Collection,
+    path: &Path,
+    filter: &Filter,
+    max_bytes: usize,
+    limits: &Limits,
+) -> Result<Vec<Bson>> {
+    let mut seen = HashSet::new();
+    let mut values = Vec::new();
+    let mut bytes = 0;
+    session.snapshot(|session| {
+        let plan = plan::choose(filter, None, collection);
+        let source = resolve(session, collection, plan, limits)?;
+        visit(
+            session,
+            collection,
+            &source,
+            &Mark::default(),
+            limits,
+            |_, document| {
+                if !filter.matches(document)? {
+                    return Ok(true);
+                }
+                let mut found = Vec::new();
+                path.any(Value::document(document), Leaf::Whole, &mut |value| {
+                    match value {
+                        Some(array) if array.kind == Kind::Array => {
+                            for element in array.values() {
+                                found.push(element?);
+                            }
+                        }
+                        other => found.extend(other),
+                    }
+                    Ok(false)
+                })?;
+                for value in found {
+                    let mut key = Vec::new();
+                    crate::order::encode(value, &mut key)?;
+                    let size = key.len() + value.bytes.len() + SORT_ENTRY;
+                    if seen.insert(key) {
+                        values.push(value.to_bson()?);
+                        bytes += size;
+                    }
+                    if bytes > max_bytes {
+                        return Err(Error::TooLarge(format!(
+                            "the distinct values have more than {max_bytes} bytes"
+                        )));
+                    }
+                }
+                Ok(true)
+            },
+        )
+    })?;
+    Ok(values)
+}
 
 /// How many documents match.
 pub(crate) fn count(

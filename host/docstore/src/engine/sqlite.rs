@@ -49,6 +49,9 @@ pub(crate) enum Sql {
     IdRange,
     IdForward,
     IdBackward,
+    IndexEntry,
+    IndexCount,
+    IndexClear,
 }
 
 impl Sql {
@@ -76,6 +79,9 @@ impl Sql {
             Sql::IndexKey => format!(
                 "SELECT rid FROM i{table} WHERE key = ?1 AND rid > ?2 ORDER BY rid LIMIT ?3"
             ),
+            Sql::IndexEntry => format!("SELECT 1 FROM i{table} WHERE key = ?1 AND rid = ?2"),
+            Sql::IndexCount => format!("SELECT count(*) FROM i{table}"),
+            Sql::IndexClear => format!("DELETE FROM i{table}"),
             Sql::IndexForward => format!(
                 "SELECT key, rid FROM i{table} WHERE (key, rid) > (?1, ?2) AND key < ?3 ORDER BY key, rid LIMIT ?4"
             ),

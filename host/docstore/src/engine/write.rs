@@ -34,11 +34,17 @@ pub(crate) enum Operation {
     },
     Delete {
         filter: Filter,
-        many: bool,
+        limit: usize,
     },
     CreateIndex {
         spec: IndexSpec,
     },
+    DropIndex {
+        name: String,
+    },
+    DropCollection,
+    /// Makes the collection's indexes anew.
+    Rebuild,
 }
 
 /// What an operation did.
@@ -92,12 +98,26 @@ impl Transaction<'_, '_> {
             } => self
                 .update(collection, &filter, &source, &updater, many, upsert)
                 .map(Answer::Outcome),
-            Operation::Delete { filter, many } => {
-                self.delete(collection, &filter, many).map(Answer::Count)
+            Operation::Delete { filter, limit } => {
+                self.delete(collection, &filter, limit).map(Answer::Count)
             }
             Operation::CreateIndex { spec } => {
                 self.create_index(collection, &spec).map(|()| Answer::Done)
             }
+            Operation::DropIndex { name } => {
+                let dropped = Arc::make_mut(&mut self.catalog).drop_index(
+                    self.session.connection,
+                    collection,
+                    &name,
+                )?;
+                Ok(Answer::Count(dropped.into()))
+            }
+            Operation::DropCollection => {
+                let dropped = Arc::make_mut(&mut self.catalog)
+                    .drop_collection(self.session.connection, collection)?;
+                Ok(Answer::Count(dropped.into()))
+            }
+            Operation::Rebuild => self.rebuild(collection).map(|()| Answer::Done),
         }
     }
 
@@ -147,12 +167,12 @@ impl Transaction<'_, '_> {
         }
     }
 
-    /// The rows that match: the first, or all.
+    /// The first rows that match.
     fn matching(
         &mut self,
         collection: &Collection,
         filter: &Filter,
-        many: bool,
+        limit: usize,
     ) -> Result<Vec<i64>> {
         let limits = Limits::default();
         let plan = plan::choose(filter, None, collection);
@@ -168,7 +188,7 @@ impl Transaction<'_, '_> {
                 if filter.matches(document)? {
                     rows.push(rid);
                 }
-                Ok(many || rows.is_empty())
+                Ok(rows.len() < limit)
             },
         )?;
         Ok(rows)
@@ -194,7 +214,7 @@ impl Transaction<'_, '_> {
     ) -> Result<UpdateOutcome> {
         let mut outcome = UpdateOutcome::default();
         if let Some(collection) = self.catalog.get(name).cloned() {
-            for rid in self.matching(&collection, filter, many)? {
+            for rid in self.matching(&collection, filter, if many { usize::MAX } else { 1 })? {
                 let before = self.document(&collection, rid)?;
                 let position = if updater.is_positional() {
                     filter.position(&before)?
@@ -251,11 +271,11 @@ impl Transaction<'_, '_> {
             .map_err(StatementError::into_error)
     }
 
-    fn delete(&mut self, name: &str, filter: &Filter, many: bool) -> Result<u64> {
+    fn delete(&mut self, name: &str, filter: &Filter, limit: usize) -> Result<u64> {
         let Some(collection) = self.catalog.get(name).cloned() else {
             return Ok(0);
         };
-        let rows = self.matching(&collection, filter, many)?;
+        let rows = self.matching(&collection, filter, limit)?;
         for rid in &rows {
             if !collection.indexes.is_empty() {
                 let document = self.document(&collection, *rid)?;
@@ -301,6 +321,24 @@ impl Transaction<'_, '_> {
         }
         let index =
             Arc::make_mut(&mut self.catalog).create_index(self.session.connection, name, spec)?;
+        self.fill(&collection, &index)
+    }
+
+    fn rebuild(&mut self, name: &str) -> Result<()> {
+        let Some(collection) = self.catalog.get(name).cloned() else {
+            return Ok(());
+        };
+        for index in &collection.indexes {
+            self.session
+                .execute(Sql::IndexClear, index.id, [])
+                .map_err(StatementError::into_error)?;
+            self.fill(&collection, index)?;
+        }
+        Ok(())
+    }
+
+    /// Puts the keys of all documents into an empty index.
+    fn fill(&mut self, collection: &Collection, index: &Arc<Index>) -> Result<()> {
         let mut after = read::Mark::default();
         loop {
             // In portions, as the same connection writes between them.
@@ -309,7 +347,7 @@ impl Transaction<'_, '_> {
             let limits = Limits::default();
             let stopped = read::visit(
                 self.session,
-                &collection,
+                collection,
                 &read::Source::Scan,
                 &after,
                 &limits,
@@ -321,9 +359,9 @@ impl Transaction<'_, '_> {
                 },
             )?;
             for (rid, keys) in portion {
-                self.learn(&index, &keys);
-                for key in indexed(&index, keys) {
-                    self.add_key(&index, &key, rid)?;
+                self.learn(index, &keys);
+                for key in indexed(index, keys) {
+                    self.add_key(index, &key, rid)?;
                 }
             }
             match stopped {
@@ -335,7 +373,7 @@ impl Transaction<'_, '_> {
 }
 
 /// The keys that the index holds of a document.
-fn indexed(index: &Index, keys: Keys) -> Vec<Vec<u8>> {
+pub(crate) fn indexed(index: &Index, keys: Keys) -> Vec<Vec<u8>> {
     if index.spec.sparse && !keys.exists {
         Vec::new()
     } else {

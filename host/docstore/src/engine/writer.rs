@@ -84,6 +84,13 @@ impl Writer {
             .unwrap_or_else(|_| Err(Error::Unavailable("the writer stopped".into())))
     }
 
+    /// A way for the store's own threads.
+    pub(crate) fn downgrade(&self) -> WeakWriter {
+        WeakWriter {
+            requests: self.requests.downgrade(),
+        }
+    }
+
     /// Lets the writer finish what waits, and end.
     pub(crate) async fn close(&self) {
         let (done, finished) = oneshot::channel();
@@ -91,6 +98,27 @@ impl Writer {
             // An error means that the thread is gone already.
             let _ = finished.await;
         }
+    }
+}
+
+/// A way to the writer that does not keep the store open.
+#[derive(Debug, Clone)]
+pub(crate) struct WeakWriter {
+    requests: mpsc::WeakSender<Request>,
+}
+
+impl WeakWriter {
+    /// Does an operation, from a thread of the store's own; none when the store
+    /// is closing.
+    pub(crate) fn run(&self, collection: &str, operation: Operation) -> Option<Result<Answer>> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Write {
+            collection: collection.to_owned(),
+            operation: Box::new(operation),
+            reply,
+        };
+        self.requests.upgrade()?.blocking_send(request).ok()?;
+        answer.blocking_recv().ok()
     }
 }
 
