@@ -1,15 +1,21 @@
 //! Where everything is wired: the long-lived parts of a server, made once from
 //! the configuration and shared by every request.
 
+use std::collections::BTreeMap;
 use std::ops::Deref;
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use anyhow::Context as _;
+use coglex_runtime::{Allow, Budget, Policy, Runtime, RuntimeSettings};
 use coglex_services::accounts::{AuthSettings, SigningKey};
 use coglex_services::documents::DocumentLimits;
 use coglex_services::storage::DocumentStore;
+use coglex_services::storage::embedded::{EmbeddedOptions, EmbeddedStore};
 use coglex_services::{Accounts, Documents, Services};
 
-use crate::config::{self, Config, Secret};
+use crate::config::{self, Config, PluginsConfig, Secret};
+use crate::plugins::{Registry, RegistrySettings};
 
 /// The long-lived parts.
 pub struct App {
@@ -21,25 +27,55 @@ pub struct App {
     pub api_key_is_new: bool,
     /// The services behind both doors.
     pub services: Services,
+    /// The plugins that are loaded.
+    pub plugins: Registry,
+}
+
+/// Who decides what plugins may touch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Granting {
+    /// The operator, in `plugins.allow`.
+    Configured,
+    /// Nobody: plugins get what they ask for. For development.
+    AsAsked,
 }
 
 impl App {
     /// Makes the parts, from keys in the data folder and a store that is open.
-    pub fn new(config: Config, store: Arc<dyn DocumentStore>) -> anyhow::Result<Self> {
-        config::private_dir(&config.data.dir)?;
+    pub fn new(
+        config: Config,
+        store: Arc<dyn DocumentStore>,
+        granting: Granting,
+    ) -> anyhow::Result<Self> {
         let (api_key, api_key_is_new) =
             config::api_key(config.server.secret.as_ref(), &config.data.dir)?;
         let services = Services {
             documents: Documents::new(Arc::clone(&store), document_limits(&config)),
             accounts: Accounts::new(store, auth_settings(&config)?),
         };
+        let runtime = Runtime::new(runtime_settings(&config), services.clone())
+            .context("cannot start the plugin runtime")?;
+        let plugins = Registry::new(runtime, registry_settings(&config, granting));
         Ok(Self {
+            plugins,
             config,
             api_key,
             api_key_is_new,
             services,
         })
     }
+}
+
+/// Opens the embedded store in the data folder, which is made when absent.
+pub fn open_store(config: &Config) -> anyhow::Result<EmbeddedStore> {
+    config::private_dir(&config.data.dir)?;
+    let path = config.data.dir.join("documents.db");
+    let options = EmbeddedOptions {
+        max_document_bytes: config.storage.document_limit,
+        ..EmbeddedOptions::default()
+    };
+    EmbeddedStore::open(&path, options)
+        .with_context(|| format!("cannot open the store {}", path.display()))
 }
 
 /// What handlers get: the parts, cheap to clone.
@@ -69,11 +105,74 @@ fn document_limits(config: &Config) -> DocumentLimits {
     }
 }
 
+fn runtime_settings(config: &Config) -> RuntimeSettings {
+    let budget = &config.plugins.budget;
+    RuntimeSettings {
+        cache_dir: Some(config.data.dir.join("cache")),
+        budget: Budget {
+            memory_bytes: budget.memory,
+            cpu: budget.cpu,
+            wall: budget.wall,
+            host_calls: budget.host_calls,
+            host_call_bytes: budget.host_call_bytes as u64,
+            response_bytes: budget.response,
+            log_bytes: budget.log,
+            concurrency: budget.concurrency,
+            queue: budget.queue,
+            queue_wait: budget.queue_wait,
+        },
+        ..RuntimeSettings::default()
+    }
+}
+
+fn registry_settings(config: &Config, granting: Granting) -> RegistrySettings {
+    let plugins = config.plugins.clone();
+    RegistrySettings {
+        dir: plugins_dir(config),
+        policy: Box::new(move |name| policy(&plugins, granting, name)),
+    }
+}
+
+/// The folder of components.
+pub fn plugins_dir(config: &Config) -> PathBuf {
+    let own = config.plugins.dir.clone();
+    own.unwrap_or_else(|| config.data.dir.join("plugins"))
+}
+
+fn policy(plugins: &PluginsConfig, granting: Granting, name: &str) -> Policy {
+    let allow = match granting {
+        Granting::AsAsked => Allow::Everything,
+        Granting::Configured => plugins
+            .allow
+            .get(name)
+            .cloned()
+            .map_or(Allow::Nothing, Allow::Grants),
+    };
+    let settings: BTreeMap<String, String> = plugins
+        .settings
+        .get(name)
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| {
+            // Text as it is, anything else as JSON, as `coglex:config` says.
+            let text = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
+            (key.clone(), text)
+        })
+        .collect();
+    Policy {
+        allow,
+        settings,
+        ..Policy::default()
+    }
+}
+
 fn auth_settings(config: &Config) -> anyhow::Result<AuthSettings> {
     let auth = &config.auth;
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let signing_key = config::signing_key(&config.data.dir)?;
-    Ok(AuthSettings {
+    let settings = AuthSettings {
         // At most 4 GiB by its setting, so KiB always fit.
         argon2_memory_kib: u32::try_from(auth.argon2_memory / 1024).unwrap_or(u32::MAX),
         argon2_passes: auth.argon2_passes,
@@ -84,39 +183,9 @@ fn auth_settings(config: &Config) -> anyhow::Result<AuthSettings> {
         session_ttl: auth.session_ttl,
         signing_key: SigningKey(signing_key.expose().as_bytes().into()),
         issuer: "coglex".to_owned(),
-    })
-}
-
-/// TEMPORARY until the embedded adapter lands.
-pub(crate) struct NoStore;
-use coglex_services::storage as st;
-#[async_trait::async_trait]
-impl DocumentStore for NoStore {
-    async fn ping(&self) -> st::Result<()> {
-        Err(st::StoreError::Unavailable("no store".into()))
-    }
-    async fn get(&self, _: &str, _: bson::Bson) -> st::Result<Option<bson::RawDocumentBuf>> {
-        Err(st::StoreError::Unavailable("no store".into()))
-    }
-    async fn find(&self, _: &str, _: st::Find) -> st::Result<st::DocumentStream> {
-        Err(st::StoreError::Unavailable("no store".into()))
-    }
-    async fn count(&self, _: &str, _: bson::Document) -> st::Result<u64> {
-        Err(st::StoreError::Unavailable("no store".into()))
-    }
-    async fn insert(&self, _: &str, _: Vec<bson::RawDocumentBuf>) -> st::Result<()> {
-        Err(st::StoreError::Unavailable("no store".into()))
-    }
-    async fn update(&self, _: &str, _: st::Update) -> st::Result<st::UpdateOutcome> {
-        Err(st::StoreError::Unavailable("no store".into()))
-    }
-    async fn delete(&self, _: &str, _: bson::Document, _: bool) -> st::Result<u64> {
-        Err(st::StoreError::Unavailable("no store".into()))
-    }
-    async fn create_index(&self, _: &str, _: st::IndexSpec) -> st::Result<()> {
-        Err(st::StoreError::Unavailable("no store".into()))
-    }
-    async fn collections(&self) -> st::Result<Vec<String>> {
-        Err(st::StoreError::Unavailable("no store".into()))
+    };
+    match settings.check() {
+        Ok(()) => Ok(settings),
+        Err(sentence) => anyhow::bail!("the settings of auth cannot be used: {sentence}"),
     }
 }

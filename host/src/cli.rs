@@ -6,10 +6,11 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::config::settings::{Kind, SETTINGS, Setting};
 use crate::config::{self, Inputs};
+use crate::{Dev, Source};
 
 const ABOUT: &str = "A whole backend in one binary: documents, accounts, and your own code as \
 sandboxed WebAssembly components that reload while requests are served.";
@@ -34,7 +35,8 @@ lists them, `coglex config` shows which are in force and why.";
 pub fn run() -> anyhow::Result<()> {
     let matches = command().get_matches();
     match matches.subcommand() {
-        Some(("serve", given)) => crate::serve(config::load(&inputs(given))?),
+        Some(("serve", given)) => crate::serve(config::load(&inputs(given))?, None),
+        Some(("dev", given)) => crate::serve(config::load(&inputs(given))?, Some(dev(given)?)),
         Some(("config", given)) => {
             let printed = config::load(&inputs(given))?.to_toml();
             let written = std::io::stdout().write_all(printed.as_bytes());
@@ -55,9 +57,44 @@ pub fn command() -> Command {
         .subcommand(with_settings(
             Command::new("serve").about("Starts the server"),
         ))
+        .subcommand(with_settings(dev_command()))
         .subcommand(with_settings(Command::new("config").about(
             "Prints the effective configuration as TOML, and where each value came from",
         )))
+}
+
+fn dev_command() -> Command {
+    Command::new("dev")
+        .about("Starts the server for development: plugins get what they ask for, and sources are built when saved")
+        .arg(
+            Arg::new("source")
+                .long("source")
+                .value_name("DIR")
+                .action(ArgAction::Append)
+                .value_parser(clap::value_parser!(PathBuf))
+                .help("A plugin's folder, with its Cargo.toml; may be given several times"),
+        )
+        .arg(
+            Arg::new("profile")
+                .long("profile")
+                .value_name("NAME")
+                .default_value("release")
+                .help("The cargo profile that sources are built with"),
+        )
+}
+
+/// What `coglex dev` was given beyond the settings.
+fn dev(given: &ArgMatches) -> anyhow::Result<Dev> {
+    let dirs = given.get_many::<PathBuf>("source").unwrap_or_default();
+    Ok(Dev {
+        sources: dirs
+            .map(|dir| Source::open(dir))
+            .collect::<anyhow::Result<_>>()?,
+        profile: given
+            .get_one("profile")
+            .cloned()
+            .unwrap_or_else(|| "release".to_owned()),
+    })
 }
 
 /// Adds `--config` and one flag for each setting.

@@ -20,8 +20,6 @@ use crate::plugins::watch::Watch;
 /// How plugin sources are built.
 #[derive(Debug, Clone)]
 pub struct Build {
-    /// The rustup toolchain; the default one when absent.
-    pub toolchain: Option<String>,
     /// The cargo profile.
     pub profile: String,
     /// Where components go: the plugin folder.
@@ -68,7 +66,10 @@ impl Source {
             .with_context(|| format!("{} has no Cargo.toml", dir.display()))?;
         let manifest: Manifest =
             toml::from_str(&text).with_context(|| format!("cannot read {}", path.display()))?;
-        Ok(Self { dir, name: manifest.package.name })
+        Ok(Self {
+            dir,
+            name: manifest.package.name,
+        })
     }
 
     /// Builds the component and puts it into the plugin folder.
@@ -76,7 +77,10 @@ impl Source {
         let start = Instant::now();
         let component = self.compile(build).await?;
         let target = build.out.join(format!("{}.wasm", self.name));
-        let same = match (tokio::fs::read(&component).await?, tokio::fs::read(&target).await) {
+        let same = match (
+            tokio::fs::read(&component).await?,
+            tokio::fs::read(&target).await,
+        ) {
             (new, Ok(old)) => new == old,
             _ => false,
         };
@@ -95,13 +99,19 @@ impl Source {
 
     async fn compile(&self, build: &Build) -> anyhow::Result<PathBuf> {
         let mut command = Command::new("cargo");
-        if let Some(toolchain) = &build.toolchain {
-            command.arg(format!("+{toolchain}"));
-        }
         // The flags of the cargo that started us are not for this build.
-        command.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+        command
+            .env_remove("RUSTFLAGS")
+            .env_remove("CARGO_ENCODED_RUSTFLAGS");
         let mut child = command
-            .args(["build", "--quiet", "--target", "wasm32-wasip2", "--profile", &build.profile])
+            .args([
+                "build",
+                "--quiet",
+                "--target",
+                "wasm32-wasip2",
+                "--profile",
+                &build.profile,
+            ])
             .arg("--message-format=json-render-diagnostics")
             .current_dir(&self.dir)
             .stdin(Stdio::null())
@@ -114,17 +124,25 @@ impl Source {
         let own_manifest = self.dir.join("Cargo.toml");
         let mut component = None;
         while let Some(line) = lines.next_line().await? {
-            let Ok(message) = serde_json::from_str::<CargoMessage>(&line) else { continue };
+            let Ok(message) = serde_json::from_str::<CargoMessage>(&line) else {
+                continue;
+            };
             if message.reason == "compiler-artifact" && message.manifest_path == own_manifest {
                 let is_wasm = |file: &PathBuf| file.extension().is_some_and(|ext| ext == "wasm");
                 component = message.filenames.into_iter().find(is_wasm).or(component);
             }
         }
         if !child.wait().await?.success() {
-            bail!("{} does not build; the last good version keeps serving", self.name);
+            bail!(
+                "{} does not build; the last good version keeps serving",
+                self.name
+            );
         }
         component.with_context(|| {
-            format!("{} builds no component; its crate-type has to be cdylib or bin", self.name)
+            format!(
+                "{} builds no component; its crate-type has to be cdylib or bin",
+                self.name
+            )
         })
     }
 }
@@ -156,7 +174,8 @@ pub async fn watch(source: Source, build: Build) -> anyhow::Result<()> {
     let root = source.dir.clone();
     let relevant = move |path: &Path| {
         let inside = path.strip_prefix(&root).unwrap_or(path);
-        let hidden = |part: &std::ffi::OsStr| part == "target" || part.as_encoded_bytes().starts_with(b".");
+        let hidden =
+            |part: &std::ffi::OsStr| part == "target" || part.as_encoded_bytes().starts_with(b".");
         let lock = inside == Path::new("Cargo.lock");
         !lock && !inside.components().any(|part| hidden(part.as_os_str()))
     };

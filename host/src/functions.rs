@@ -19,8 +19,8 @@ pub(crate) async fn run(
     kwargs: String,
     context: CallContext,
 ) -> Result<String, ApiError> {
-    let generation = state.plugins.current();
-    let plugin = generation
+    let plugin = state
+        .plugins
         .function(function)
         .ok_or_else(|| ApiError::not_found("There is no function of this name."))?;
     let answer = plugin
@@ -51,12 +51,16 @@ pub(crate) fn call_error(kind: &str, error: CallError) -> ApiError {
             "trapped",
             "The code failed. The log has the details under the request id.",
         ),
-        CallError::Deadline => {
-            (StatusCode::GATEWAY_TIMEOUT, "deadline", "The code used up its time budget.")
-        }
-        CallError::Overloaded { .. } => {
-            (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too many calls are running.")
-        }
+        CallError::Deadline => (
+            StatusCode::GATEWAY_TIMEOUT,
+            "deadline",
+            "The code used up its time budget.",
+        ),
+        CallError::Overloaded { .. } => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "overloaded",
+            "Too many calls are running.",
+        ),
         CallError::InvalidResponse(_) => (
             StatusCode::INTERNAL_SERVER_ERROR,
             "invalid_response",
@@ -72,9 +76,11 @@ pub(crate) fn call_error(kind: &str, error: CallError) -> ApiError {
                 "The body is larger than this route takes.",
             );
         }
-        CallError::Unavailable => {
-            (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The code cannot be started now.")
-        }
+        CallError::Unavailable => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable",
+            "The code cannot be started now.",
+        ),
     };
     let answer = ApiError::new(status, format!("{kind}_{reason}"), detail);
     match error {

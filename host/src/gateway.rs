@@ -28,18 +28,24 @@ pub(crate) async fn handle(
     request_id: RequestId,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let generation = state.plugins.current();
-    let (entry, params) = match generation.routes().find(request.method(), request.uri().path()) {
+    let (entry, params) = match state.plugins.route(request.method(), request.uri().path()) {
         Lookup::Found { entry, params } => (entry, params),
         Lookup::WrongMethod { allow } => return Err(ApiError::method_not_allowed(allow)),
         Lookup::Missing => return Err(ApiError::not_found("There is nothing at this path.")),
     };
     let params = decode(params)?;
-    let users = check_guards(&state, entry, &credentials).await?;
+    let users = check_guards(&state, &entry, &credentials).await?;
     let head = *request.method() == Method::HEAD;
-    let request = prepare(&state, entry, request)?;
-    let matched = RouteMatch { pattern: entry.route.path.clone(), params };
-    let context = CallContext { request_id: request_id.0, credentials, users };
+    let request = prepare(&state, &entry, request)?;
+    let matched = RouteMatch {
+        pattern: entry.route.path.clone(),
+        params,
+    };
+    let context = CallContext {
+        request_id: request_id.0,
+        credentials,
+        users,
+    };
 
     let response = entry.plugin.handle(request, matched, context).await?;
     let mut response = response.map(Body::new).into_response();
@@ -61,7 +67,12 @@ async fn check_guards(
             Guard::ApiKey if credentials.api_key => {}
             Guard::ApiKey => return Err(ApiError::api_key_required()),
             Guard::Authenticated(realm) => {
-                match state.services.accounts.session_of(realm, credentials).await? {
+                match state
+                    .services
+                    .accounts
+                    .session_of(realm, credentials)
+                    .await?
+                {
                     Some(user) => users.push(user),
                     None => return Err(ApiError::session_required(realm)),
                 }
@@ -79,7 +90,10 @@ fn prepare(
     request: Request,
 ) -> Result<http::Request<RequestBody>, ApiError> {
     let server_limit = state.config.server.body_limit as u64;
-    let limit = entry.route.body_limit.map_or(server_limit, |own| own.min(server_limit));
+    let limit = entry
+        .route
+        .body_limit
+        .map_or(server_limit, |own| own.min(server_limit));
     if request.body().size_hint().lower() > limit {
         return Err(ApiError::payload_too_large(limit));
     }
@@ -92,7 +106,10 @@ fn prepare(
         }
     }
     if let Some(prefix) = &entry.mount {
-        let original = parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |uri| &uri.0);
+        let original = parts
+            .extensions
+            .get::<OriginalUri>()
+            .map_or(&parts.uri, |uri| &uri.0);
         parts.uri = without_prefix(original, prefix)?;
         if let Ok(value) = HeaderValue::from_str(prefix) {
             parts.headers.insert("x-forwarded-prefix", value);
@@ -103,10 +120,17 @@ fn prepare(
 }
 
 fn without_prefix(uri: &Uri, prefix: &str) -> Result<Uri, ApiError> {
-    let all = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let all = uri
+        .path_and_query()
+        .map_or("/", http::uri::PathAndQuery::as_str);
     let rest = all.strip_prefix(prefix).unwrap_or(all);
-    let rest = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
-    rest.parse().map_err(|_| ApiError::bad_request("invalid_path", "The path is malformed."))
+    let rest = if rest.starts_with('/') {
+        rest.to_owned()
+    } else {
+        format!("/{rest}")
+    };
+    rest.parse()
+        .map_err(|_| ApiError::bad_request("invalid_path", "The path is malformed."))
 }
 
 fn decode(params: Vec<(String, String)>) -> Result<Vec<(String, String)>, ApiError> {
@@ -123,7 +147,9 @@ fn decode(params: Vec<(String, String)>) -> Result<Vec<(String, String)>, ApiErr
 fn describe_body(response: &mut Response) {
     let length = response.body().size_hint().exact();
     if let Some(length) = length {
-        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
     *response.body_mut() = Body::empty();
 }
@@ -143,7 +169,10 @@ mod tests {
     fn a_mounted_component_sees_paths_from_its_own_root() {
         let check = |uri: &str, expected: &str| {
             let uri: Uri = uri.parse().unwrap();
-            assert_eq!(without_prefix(&uri, "/hello").unwrap().to_string(), expected);
+            assert_eq!(
+                without_prefix(&uri, "/hello").unwrap().to_string(),
+                expected
+            );
         };
         check("/hello", "/");
         check("/hello/", "/");
@@ -154,7 +183,10 @@ mod tests {
     #[test]
     fn parameters_are_percent_decoded() {
         let params = vec![("name".to_owned(), "a%20b%2Fc".to_owned())];
-        assert_eq!(decode(params).unwrap(), [("name".to_owned(), "a b/c".to_owned())]);
+        assert_eq!(
+            decode(params).unwrap(),
+            [("name".to_owned(), "a b/c".to_owned())]
+        );
         assert!(decode(vec![("name".to_owned(), "%ff".to_owned())]).is_err());
     }
 }

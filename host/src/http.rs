@@ -15,13 +15,14 @@ mod routes;
 pub mod server;
 
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{get, patch, post};
 use http::{HeaderName, HeaderValue, Method, header};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use self::error::ApiError;
-use self::routes::health;
+use self::routes::{auth, execution, health, storage};
 use crate::app::AppState;
+use crate::{gateway, static_files};
 
 /// The whole server as a service of requests.
 pub fn front(state: AppState) -> anyhow::Result<front::Front> {
@@ -35,8 +36,15 @@ fn router(state: AppState) -> anyhow::Result<Router> {
     let router = Router::new()
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
+        .route("/static/{*path}", get(static_files::serve))
+        .nest("/service/auth/v1", auth_routes())
+        .nest("/service/storage/v1", storage_routes())
+        .route(
+            "/service/execution/v1/execute/{function}",
+            post(execution::execute),
+        )
         .method_not_allowed_fallback(method_not_allowed)
-        .fallback(not_found)
+        .fallback(gateway::handle)
         .with_state(state);
     Ok(match cors {
         Some(cors) => router.layer(cors),
@@ -44,12 +52,37 @@ fn router(state: AppState) -> anyhow::Result<Router> {
     })
 }
 
-async fn method_not_allowed() -> ApiError {
-    ApiError::wrong_method()
+/// All behind the API key but sign-out. `{realm}` is the users' collection.
+fn auth_routes() -> Router<AppState> {
+    Router::new()
+        .route("/signup/{realm}", post(auth::sign_up))
+        .route("/signin/{realm}", post(auth::sign_in))
+        .route("/session/{realm}", get(auth::session))
+        .route("/signout/{realm}", get(auth::sign_out).post(auth::sign_out))
+        .route("/refresh/{realm}", patch(auth::refresh))
 }
 
-async fn not_found() -> ApiError {
-    ApiError::not_found("There is nothing at this path.")
+/// All behind the API key. `GET {collection}/count` counts.
+fn storage_routes() -> Router<AppState> {
+    Router::new()
+        .route("/", get(storage::collections))
+        .route(
+            "/{collection}",
+            get(storage::find)
+                .post(storage::insert)
+                .patch(storage::update_many)
+                .delete(storage::delete_many),
+        )
+        .route(
+            "/{collection}/{id}",
+            get(storage::get)
+                .patch(storage::update_one)
+                .delete(storage::delete_one),
+        )
+}
+
+async fn method_not_allowed() -> ApiError {
+    ApiError::wrong_method()
 }
 
 /// CORS for the configured origins; none: no CORS at all.

@@ -3,14 +3,22 @@
 //! map.
 //!
 //! In reading order: [`cli`] reads the command line, [`config`] the settings,
-//! [`app`] wires the long-lived parts, [`http`] answers requests.
+//! [`app`] wires the long-lived parts, [`http`] answers requests, [`plugins`] holds
+//! what is loaded, and `gateway` and `functions` stand between the two.
 
 pub mod app;
+mod banner;
 pub mod cli;
 pub mod config;
+mod dev;
+mod functions;
+mod gateway;
 pub mod http;
+pub mod plugins;
 mod serve;
 pub mod shutdown;
+mod static_files;
 pub mod telemetry;
 
-pub use serve::serve;
+pub use dev::{Build, Source};
+pub use serve::{Dev, serve};

@@ -19,10 +19,12 @@ use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use coglex_runtime::{Plugin, Policy, Runtime};
-use futures_util::StreamExt;
+use futures_util::StreamExt as _;
+use http::Method;
 use tokio::sync::Mutex;
 
-pub use routes::{Clash, Entry, Lookup, RouteTable, is_reserved};
+use routes::RouteTable;
+pub use routes::{Clash, Entry, Lookup};
 
 /// What the operator says about plugins.
 pub struct RegistrySettings {
@@ -59,7 +61,13 @@ impl Generation {
                 }
             }
         }
-        Ok(Self { number, plugins, failures: BTreeMap::new(), routes, functions })
+        Ok(Self {
+            number,
+            plugins,
+            failures: BTreeMap::new(),
+            routes,
+            functions,
+        })
     }
 
     /// The loaded plugins by name.
@@ -70,17 +78,9 @@ impl Generation {
     /// Files that could not be loaded, and why. A plugin can be both here and in
     /// [`Self::plugins`]: then an older version of it is serving.
     pub fn failures(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.failures.iter().map(|(name, why)| (name.as_str(), why.as_str()))
-    }
-
-    /// The routes of all apps.
-    pub fn routes(&self) -> &RouteTable {
-        &self.routes
-    }
-
-    /// The plugin that has this function.
-    pub fn function(&self, name: &str) -> Option<&Plugin> {
-        self.functions.get(name)
+        self.failures
+            .iter()
+            .map(|(name, why)| (name.as_str(), why.as_str()))
     }
 }
 
@@ -120,12 +120,28 @@ struct ScanState {
 impl Registry {
     /// An empty registry; the first [`Self::scan`] fills it.
     pub fn new(runtime: Runtime, settings: RegistrySettings) -> Self {
-        Self { runtime, settings, current: ArcSwap::default(), state: Mutex::default() }
+        Self {
+            runtime,
+            settings,
+            current: ArcSwap::default(),
+            state: Mutex::default(),
+        }
     }
 
     /// The generation that serves now.
     pub fn current(&self) -> Arc<Generation> {
         self.current.load_full()
+    }
+
+    /// Who answers this request now. What it names stays loaded for as long as
+    /// the answer takes.
+    pub fn route(&self, method: &Method, path: &str) -> Lookup {
+        self.current.load().routes.find(method, path)
+    }
+
+    /// The plugin that has this function now.
+    pub fn function(&self, name: &str) -> Option<Plugin> {
+        self.current.load().functions.get(name).cloned()
     }
 
     /// The plugin folder.
@@ -144,8 +160,11 @@ impl Registry {
                 return;
             }
         };
-        let gone: Vec<&String> =
-            state.seen.keys().filter(|name| !found.contains_key(*name)).collect();
+        let gone: Vec<&String> = state
+            .seen
+            .keys()
+            .filter(|name| !found.contains_key(*name))
+            .collect();
         let mut changed: BTreeSet<&String> = found
             .iter()
             .filter(|(name, files)| state.seen.get(*name) != Some(files))
@@ -166,7 +185,11 @@ impl Registry {
         let (candidates, mut failures) = self.load(&changed).await;
         let clashes = admit(&mut plugins, candidates);
         let clashed = clashes.keys().cloned().collect();
-        failures.extend(clashes.into_iter().map(|(name, clash)| (name, clash.to_string())));
+        failures.extend(
+            clashes
+                .into_iter()
+                .map(|(name, clash)| (name, clash.to_string())),
+        );
 
         for (name, why) in &failures {
             let kept = plugins.contains_key(name);
@@ -179,19 +202,28 @@ impl Registry {
             }
         }
         match Generation::build(old.number + 1, plugins) {
-            Ok(generation) => self.current.store(Arc::new(Generation { failures, ..generation })),
+            Ok(generation) => self.current.store(Arc::new(Generation {
+                failures,
+                ..generation
+            })),
             // `admit` has built this very set, so this is a fault of ours.
             Err(clash) => tracing::error!(%clash, "the plugins were left as they are"),
         }
-        *state = ScanState { seen: found, clashed };
+        *state = ScanState {
+            seen: found,
+            clashed,
+        };
     }
 
     /// Loads files aside. Answers with what can be served, in name order, and
     /// why the rest cannot.
-    async fn load(&self, names: &BTreeSet<&String>) -> (Vec<(String, Plugin)>, BTreeMap<String, String>) {
+    async fn load(
+        &self,
+        names: &BTreeSet<&String>,
+    ) -> (Vec<(String, Plugin)>, BTreeMap<String, String>) {
         let parallel = std::thread::available_parallelism().map_or(2, usize::from);
-        let mut results: Vec<(String, Result<Plugin, String>)> = futures_util::stream::iter(names)
-            .map(async |name| ((*name).clone(), self.load_one(name).await))
+        let loads: Vec<_> = names.iter().map(|name| self.load_named(name)).collect();
+        let mut results: Vec<(String, Result<Plugin, String>)> = futures_util::stream::iter(loads)
             .buffer_unordered(parallel)
             .collect()
             .await;
@@ -209,6 +241,10 @@ impl Registry {
         (loaded, failures)
     }
 
+    async fn load_named(&self, name: &str) -> (String, Result<Plugin, String>) {
+        (name.to_owned(), self.load_one(name).await)
+    }
+
     async fn load_one(&self, name: &str) -> Result<Plugin, String> {
         if !is_plugin_name(name) {
             return Err(
@@ -218,7 +254,9 @@ impl Registry {
         }
         let start = Instant::now();
         let path = self.settings.dir.join(format!("{name}.wasm"));
-        let wasm = tokio::fs::read(&path).await.map_err(|error| error.to_string())?;
+        let wasm = tokio::fs::read(&path)
+            .await
+            .map_err(|error| error.to_string())?;
         let beside = match tokio::fs::read_to_string(path.with_extension("toml")).await {
             Ok(text) => Some(text),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
@@ -290,7 +328,9 @@ fn error_chain(error: &dyn std::error::Error) -> String {
 
 fn is_plugin_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b))
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b))
 }
 
 /// The plugins in a folder, by name.
@@ -300,9 +340,13 @@ async fn list(dir: PathBuf) -> std::io::Result<BTreeMap<String, Files>> {
         let mut found = BTreeMap::new();
         for entry in std::fs::read_dir(&dir)? {
             let path = entry?.path();
-            let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+            let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+                continue;
+            };
             // Editors and builders write under hidden names and rename.
-            let Some(name) = name.strip_suffix(".wasm").filter(|name| !name.starts_with('.'))
+            let Some(name) = name
+                .strip_suffix(".wasm")
+                .filter(|name| !name.starts_with('.'))
             else {
                 continue;
             };
@@ -317,10 +361,16 @@ async fn list(dir: PathBuf) -> std::io::Result<BTreeMap<String, Files>> {
 
 /// The stamp of a file, through symbolic links; none when it is no regular file.
 fn stamp(path: &Path) -> Option<Stamp> {
-    let metadata = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
+    let metadata = std::fs::metadata(path)
+        .ok()
+        .filter(std::fs::Metadata::is_file)?;
     #[cfg(unix)]
     let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
     #[cfg(not(unix))]
     let inode = 0;
-    Some(Stamp { len: metadata.len(), modified: metadata.modified().ok(), inode })
+    Some(Stamp {
+        len: metadata.len(),
+        modified: metadata.modified().ok(),
+        inode,
+    })
 }

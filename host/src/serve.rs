@@ -1,18 +1,29 @@
-//! `coglex serve`: from a configuration to a server that has ended well.
+//! `coglex serve` and `coglex dev`: from a configuration to a server that has
+//! ended well.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use crate::app::{App, AppState};
+use crate::app::{App, AppState, Granting, open_store, plugins_dir};
 use crate::config::Loaded;
+use crate::dev::{self, Build, Source};
 use crate::http::{self, server};
-use crate::{shutdown, telemetry};
+use crate::{banner, plugins, shutdown, telemetry};
+
+/// What `coglex dev` does beyond serving.
+pub struct Dev {
+    /// Plugins to build, and to build again when they are saved.
+    pub sources: Vec<Source>,
+    /// The cargo profile that they are built with.
+    pub profile: String,
+}
 
 /// Serves until the process is asked to end.
-pub fn serve(loaded: Loaded) -> anyhow::Result<()> {
+pub fn serve(loaded: Loaded, dev: Option<Dev>) -> anyhow::Result<()> {
     telemetry::start(&loaded.config.log)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -21,17 +32,69 @@ pub fn serve(loaded: Loaded) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the threads of the server")?;
-    runtime.block_on(run(loaded))
+    runtime.block_on(run(loaded, dev))
 }
 
-async fn run(loaded: Loaded) -> anyhow::Result<()> {
-    let app = App::new(loaded.config, Arc::new(crate::app::NoStore))?;
+async fn run(loaded: Loaded, dev: Option<Dev>) -> anyhow::Result<()> {
+    let granting = if dev.is_some() {
+        Granting::AsAsked
+    } else {
+        Granting::Configured
+    };
+    let store = open_store(&loaded.config)?;
+    let app = App::new(loaded.config, Arc::new(store.clone()), granting)?;
     let state = AppState::from(app);
-    let (listener, address) = server::listen(&state.config.server).await?;
-    announce(&state, address).context("cannot print the address")?;
     let front = http::front(state.clone())?;
+    let (listener, address) = server::listen(&state.config.server).await?;
+    if let Some(dev) = &dev {
+        start_building(dev, plugins_dir(&state.config)).await?;
+    }
+    load_plugins(&state).await?;
+    announce(&state, address).context("cannot print the address")?;
+    if dev.is_some() {
+        banner::print(&state, address).context("cannot print what is served")?;
+    }
     server::serve(listener, front, &state.config.server, shutdown::requested()).await;
+    store.close().await;
     tracing::info!("stopped");
+    Ok(())
+}
+
+/// Builds every source, and watches it from then on.
+async fn start_building(dev: &Dev, out: PathBuf) -> anyhow::Result<()> {
+    let build = Build {
+        profile: dev.profile.clone(),
+        out,
+    };
+    dev::build_all(&dev.sources, &build).await?;
+    for source in &dev.sources {
+        let watch = dev::watch(source.clone(), build.clone());
+        tokio::spawn(async move {
+            if let Err(error) = watch.await {
+                tracing::error!("sources are not watched: {error:#}");
+            }
+        });
+    }
+    Ok(())
+}
+
+/// Loads what is in the plugin folder, and what will be.
+async fn load_plugins(state: &AppState) -> anyhow::Result<()> {
+    tokio::fs::create_dir_all(state.plugins.dir())
+        .await
+        .with_context(|| format!("cannot make the folder {}", state.plugins.dir().display()))?;
+    if state.config.plugins.watch {
+        // Watching begins before the first scan, so that no change falls between.
+        let watch = plugins::watch::Watch::folder(state.plugins.dir());
+        let state = state.clone();
+        tokio::spawn(async move {
+            loop {
+                watch.changed_or_due().await;
+                state.plugins.scan().await;
+            }
+        });
+    }
+    state.plugins.scan().await;
     Ok(())
 }
 

@@ -124,6 +124,19 @@ impl ApiError {
         )
     }
 
+    /// 416 with the size that there is.
+    pub(crate) fn range_not_satisfiable(size: Option<HeaderValue>) -> Self {
+        let error = Self::new(
+            StatusCode::RANGE_NOT_SATISFIABLE,
+            "range_not_satisfiable",
+            "The file does not have this range.",
+        );
+        match size {
+            Some(size) => error.with_header(header::CONTENT_RANGE, size),
+            None => error,
+        }
+    }
+
     /// 422: a function of a plugin answered with its own failure.
     pub fn function_failed(code: String, message: String) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, message)

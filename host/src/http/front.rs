@@ -14,9 +14,9 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{OriginalUri, Request};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
-use hyper::body::Incoming;
 use tower::ServiceExt as _;
 use tracing::Instrument as _;
 
@@ -39,10 +39,14 @@ impl Front {
     }
 
     /// Answers one request; never fails, never panics.
-    pub fn answer(
+    pub fn answer<B>(
         &self,
-        request: http::Request<Incoming>,
-    ) -> impl Future<Output = Result<Response, Infallible>> + use<> {
+        request: http::Request<B>,
+    ) -> impl Future<Output = Result<Response, Infallible>> + use<B>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<axum::BoxError>,
+    {
         let router = self.router.clone();
         let timeout = self.timeout;
         let start = Instant::now();
@@ -136,7 +140,40 @@ fn without_trailing_slash(uri: &Uri) -> Option<Uri> {
 
 #[cfg(test)]
 mod tests {
+    use axum::routing::get;
+    use futures_util::future::BoxFuture;
+
     use super::*;
+
+    async fn problem(handler: impl FnOnce() -> bool + Clone + Send + Sync + 'static) -> (u16, String) {
+        let slow = async move || {
+            if handler() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let router = Router::new().route("/", get(move || Box::pin(slow()) as BoxFuture<'static, ()>));
+        let front = Front::new(router, Duration::from_millis(20));
+        let response = front.answer(http::Request::new(Body::empty())).await.unwrap();
+        let status = response.status().as_u16();
+        assert_eq!(response.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
+        assert!(response.headers().contains_key(X_REQUEST_ID));
+        let body = axum::body::to_bytes(response.into_body(), 4096).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_panics_is_a_problem_that_says_nothing() {
+        let (status, body) = problem(|| panic!("with a secret")).await;
+        assert_eq!(status, 500);
+        assert!(body.contains("\"internal\"") && !body.contains("secret"), "{body}");
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_takes_too_long_is_given_up() {
+        let (status, body) = problem(|| true).await;
+        assert_eq!(status, 504);
+        assert!(body.contains("\"request_timeout\""), "{body}");
+    }
 
     #[test]
     fn one_trailing_slash_is_taken_off() {

@@ -4,6 +4,7 @@
 //! It knows methods and patterns. Guards, bodies and calls are the gateway's.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use coglex_runtime::{Door, Guard, Plugin, Route};
 use http::Method;
@@ -85,11 +86,11 @@ impl Entry {
 }
 
 /// What the table says about a request.
-pub enum Lookup<'t> {
+pub enum Lookup {
     /// This route answers it.
     Found {
         /// The route.
-        entry: &'t Entry,
+        entry: Arc<Entry>,
         /// Parameter names and raw (still percent-encoded) values.
         params: Vec<(String, String)>,
     },
@@ -109,7 +110,7 @@ pub struct RouteTable {
     /// place differently; the value points into `entries`.
     matcher: matchit::Router<usize>,
     keys: BTreeMap<String, usize>,
-    entries: Vec<Vec<Entry>>,
+    entries: Vec<Vec<Arc<Entry>>>,
 }
 
 impl RouteTable {
@@ -141,21 +142,31 @@ impl RouteTable {
         Ok(())
     }
 
-    fn insert(&mut self, plugin: &Plugin, route: Route, mount: Option<String>) -> Result<(), Clash> {
+    fn insert(
+        &mut self,
+        plugin: &Plugin,
+        route: Route,
+        mount: Option<String>,
+    ) -> Result<(), Clash> {
         let path = route.path.clone();
         if is_reserved(&path) {
-            return Err(Clash::Reserved { plugin: plugin.name().to_owned(), path });
+            return Err(Clash::Reserved {
+                plugin: plugin.name().to_owned(),
+                path,
+            });
         }
         let (key, names) = number_params(&path);
         let index = match self.keys.get(&key) {
             Some(&index) => index,
             None => {
                 let index = self.entries.len();
-                self.matcher.insert(key.clone(), index).map_err(|error| Clash::Pattern {
-                    plugin: plugin.name().to_owned(),
-                    path: path.clone(),
-                    reason: error.to_string(),
-                })?;
+                self.matcher
+                    .insert(key.clone(), index)
+                    .map_err(|error| Clash::Pattern {
+                        plugin: plugin.name().to_owned(),
+                        path: path.clone(),
+                        reason: error.to_string(),
+                    })?;
                 self.keys.insert(key, index);
                 self.entries.push(Vec::new());
                 index
@@ -165,14 +176,24 @@ impl RouteTable {
             return Ok(());
         };
         if let Some((other, method)) = at_path.iter().find_map(|entry| overlap(entry, &route)) {
-            return Err(Clash::Route { plugin: plugin.name().to_owned(), other, method, path });
+            return Err(Clash::Route {
+                plugin: plugin.name().to_owned(),
+                other,
+                method,
+                path,
+            });
         }
-        at_path.push(Entry { plugin: plugin.clone(), route, mount, names });
+        at_path.push(Arc::new(Entry {
+            plugin: plugin.clone(),
+            route,
+            mount,
+            names,
+        }));
         Ok(())
     }
 
     /// The route for a request. `HEAD` falls back to `GET`.
-    pub fn find(&self, method: &Method, path: &str) -> Lookup<'_> {
+    pub fn find(&self, method: &Method, path: &str) -> Lookup {
         if is_reserved(path) {
             return Lookup::Missing;
         }
@@ -183,14 +204,23 @@ impl RouteTable {
             return Lookup::Missing;
         };
         let by_method = |method: &Method| at_path.iter().find(|entry| entry.answers(method));
-        let found = by_method(method)
-            .or_else(|| (*method == Method::HEAD).then(|| by_method(&Method::GET)).flatten());
+        let found = by_method(method).or_else(|| {
+            (*method == Method::HEAD)
+                .then(|| by_method(&Method::GET))
+                .flatten()
+        });
         match found {
             Some(entry) => {
                 let values = matched.params.iter().map(|(_, value)| value.to_owned());
-                Lookup::Found { entry, params: entry.names.iter().cloned().zip(values).collect() }
+                let params = entry.names.iter().cloned().zip(values).collect();
+                Lookup::Found {
+                    entry: Arc::clone(entry),
+                    params,
+                }
             }
-            None => Lookup::WrongMethod { allow: allow(at_path) },
+            None => Lookup::WrongMethod {
+                allow: allow(at_path),
+            },
         }
     }
 }
@@ -201,14 +231,20 @@ fn overlap(entry: &Entry, route: &Route) -> Option<(String, String)> {
     let method = match (theirs.is_empty(), route.methods.is_empty()) {
         (_, true) => "any".to_owned(),
         (true, false) => route.methods.first()?.to_string(),
-        (false, false) => route.methods.iter().find(|method| theirs.contains(method))?.to_string(),
+        (false, false) => route
+            .methods
+            .iter()
+            .find(|method| theirs.contains(method))?
+            .to_string(),
     };
     Some((entry.plugin.name().to_owned(), method))
 }
 
-fn allow(entries: &[Entry]) -> String {
-    let mut methods: Vec<&str> =
-        entries.iter().flat_map(|entry| entry.route.methods.iter().map(Method::as_str)).collect();
+fn allow(entries: &[Arc<Entry>]) -> String {
+    let mut methods: Vec<&str> = entries
+        .iter()
+        .flat_map(|entry| entry.route.methods.iter().map(Method::as_str))
+        .collect();
     if methods.contains(&"GET") {
         methods.push("HEAD");
     }
@@ -223,7 +259,10 @@ fn number_params(path: &str) -> (String, Vec<String>) {
     let mut names = Vec::new();
     for segment in path.split('/').skip(1) {
         key.push('/');
-        match segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
+        match segment
+            .strip_prefix('{')
+            .and_then(|rest| rest.strip_suffix('}'))
+        {
             Some(name) => {
                 let (star, name) = match name.strip_prefix('*') {
                     Some(name) => ("*", name),
@@ -245,14 +284,24 @@ mod tests {
     #[test]
     fn parameters_are_numbered_so_that_names_do_not_matter() {
         let names = |path: &str| number_params(path);
-        assert_eq!(names("/a/{id}"), ("/a/{0}".to_owned(), vec!["id".to_owned()]));
+        assert_eq!(
+            names("/a/{id}"),
+            ("/a/{0}".to_owned(), vec!["id".to_owned()])
+        );
         assert_eq!(names("/a/{x}/{*y}").0, "/a/{0}/{*1}");
         assert_eq!(names("/").0, "/");
     }
 
     #[test]
     fn reserved_paths_are_known_by_their_first_segment() {
-        for path in ["/service", "/service/x", "/static/a", "/admin", "/healthz", "/readyz"] {
+        for path in [
+            "/service",
+            "/service/x",
+            "/static/a",
+            "/admin",
+            "/healthz",
+            "/readyz",
+        ] {
             assert!(is_reserved(path), "{path}");
         }
         for path in ["/", "/services", "/api/service", "/staticx"] {

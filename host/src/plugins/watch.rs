@@ -25,7 +25,8 @@ const POLL: Duration = Duration::from_secs(2);
 /// Watches paths until it is dropped.
 pub struct Watch {
     changed: Arc<Notify>,
-    _watcher: RecommendedWatcher,
+    /// Events come for as long as it lives.
+    _watcher: Option<RecommendedWatcher>,
 }
 
 impl Watch {
@@ -37,34 +38,53 @@ impl Watch {
     ) -> notify::Result<Self> {
         let changed = Arc::new(Notify::new());
         let tell = Arc::clone(&changed);
-        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            let matters = match &event {
-                // Reading a file is no change; closing it after a write is.
-                Ok(event) => match event.kind {
-                    EventKind::Access(notify::event::AccessKind::Close(mode)) => {
-                        mode == notify::event::AccessMode::Write
-                    }
-                    EventKind::Access(_) => false,
-                    _ => true,
-                },
-                Err(_) => true,
-            };
-            let paths = event.as_ref().map(|event| event.paths.as_slice()).unwrap_or_default();
-            if matters && (paths.is_empty() || paths.iter().any(|path| relevant(path))) {
-                tell.notify_one();
-            }
-        })?;
+        let mut watcher =
+            notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+                let matters = match &event {
+                    // Reading a file is no change; closing it after a write is.
+                    Ok(event) => match event.kind {
+                        EventKind::Access(notify::event::AccessKind::Close(mode)) => {
+                            mode == notify::event::AccessMode::Write
+                        }
+                        EventKind::Access(_) => false,
+                        _ => true,
+                    },
+                    Err(_) => true,
+                };
+                let paths = event
+                    .as_ref()
+                    .map(|event| event.paths.as_slice())
+                    .unwrap_or_default();
+                if matters && (paths.is_empty() || paths.iter().any(|path| relevant(path))) {
+                    tell.notify_one();
+                }
+            })?;
         for path in paths {
             watcher.watch(path, mode)?;
         }
-        Ok(Self { changed, _watcher: watcher })
+        Ok(Self {
+            changed,
+            _watcher: Some(watcher),
+        })
+    }
+
+    /// Watches the plugin folder. Without events, as on a system that has run out
+    /// of watches, what remains is to look every now and then.
+    pub fn folder(dir: &Path) -> Self {
+        Self::new(&[dir.to_owned()], RecursiveMode::NonRecursive, |_| true).unwrap_or_else(|error| {
+            tracing::warn!(%error, "no file events; the plugin folder is looked at every {POLL:?}");
+            Self { changed: Arc::default(), _watcher: None }
+        })
     }
 
     /// Waits for a change and then for quiet.
     pub async fn changed(&self) {
         self.changed.notified().await;
         let settle = async {
-            while tokio::time::timeout(QUIET, self.changed.notified()).await.is_ok() {}
+            while tokio::time::timeout(QUIET, self.changed.notified())
+                .await
+                .is_ok()
+            {}
         };
         // Both ends mean the same: look now.
         let _ = tokio::time::timeout(AT_MOST, settle).await;

@@ -25,7 +25,10 @@ struct Call<'a> {
 
 impl Default for Call<'_> {
     fn default() -> Self {
-        Self { args: None, kwargs: None }
+        Self {
+            args: None,
+            kwargs: None,
+        }
     }
 }
 
@@ -38,12 +41,15 @@ pub(crate) async fn execute(
     request_id: RequestId,
     JsonText(body): JsonText,
 ) -> Result<Response, ApiError> {
-    let call: Call = serde_json::from_slice(&body).map_err(|_| {
-        ApiError::bad_request("invalid_json", "The body is not a JSON object.")
-    })?;
+    let call: Call = serde_json::from_slice(&body)
+        .map_err(|_| ApiError::bad_request("invalid_json", "The body is not a JSON object."))?;
     let args = part(call.args, "args", '[', "an array")?;
     let kwargs = part(call.kwargs, "kwargs", '{', "an object")?;
-    let context = CallContext { request_id: request_id.0, credentials, users: Vec::new() };
+    let context = CallContext {
+        request_id: request_id.0,
+        credentials,
+        users: Vec::new(),
+    };
     let answer = functions::run(&state, &function, args, kwargs, context).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], answer).into_response())
 }
@@ -53,6 +59,9 @@ fn part(raw: Option<&RawValue>, name: &str, open: char, kind: &str) -> Result<St
     match raw.map(RawValue::get) {
         None | Some("null") => Ok(if open == '[' { "[]" } else { "{}" }.to_owned()),
         Some(text) if text.starts_with(open) => Ok(text.to_owned()),
-        Some(_) => Err(ApiError::bad_request("invalid_body", format!("`{name}` must be {kind}."))),
+        Some(_) => Err(ApiError::bad_request(
+            "invalid_body",
+            format!("`{name}` must be {kind}."),
+        )),
     }
 }

@@ -1,0 +1,153 @@
+//! `/service/auth/v1`: accounts and sessions. The rules are [`Accounts`]'; what
+//! is here is how bodies, cookies and bearer tokens become its arguments.
+//!
+//! [`Accounts`]: coglex_services::Accounts
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bson::{Bson, Document};
+use coglex_services::caller::Credentials;
+use http::{HeaderValue, header};
+
+use super::{id_value, json_value};
+use crate::app::AppState;
+use crate::http::credentials::{clear_cookie, set_cookie, tokens};
+use crate::http::error::ApiError;
+use crate::http::extract::{ApiKey, JsonBody, Path};
+
+/// `POST signup/<c>`: makes a user; answers with the id.
+pub(crate) async fn sign_up(
+    _key: ApiKey,
+    State(state): State<AppState>,
+    Path(realm): Path<String>,
+    JsonBody(mut body): JsonBody,
+) -> Result<Response, ApiError> {
+    let (key, password) = (text(&mut body, "_key")?, text(&mut body, "_password")?);
+    let document = document(&mut body, "document")?.unwrap_or_default();
+    let id = state
+        .services
+        .accounts
+        .sign_up(&realm, &key, &password, document)
+        .await?;
+    json_value(&id_value(id))
+}
+
+/// `POST signin/<c>`: opens a session; answers with the user and the token, and
+/// sets the cookie.
+pub(crate) async fn sign_in(
+    _key: ApiKey,
+    State(state): State<AppState>,
+    Path(realm): Path<String>,
+    JsonBody(mut body): JsonBody,
+) -> Result<Response, ApiError> {
+    let (key, password) = (text(&mut body, "_key")?, text(&mut body, "_password")?);
+    let condition = document(&mut body, "query")?.unwrap_or_default();
+    let signed_in = state
+        .services
+        .accounts
+        .sign_in(&realm, &key, &password, condition)
+        .await?;
+    let mut view = signed_in.user.document;
+    view.insert("_token", signed_in.token.as_str());
+    view.insert("_expires", signed_in.expires);
+    let response = json_value(&Bson::Document(view))?;
+    let https = state.config.server.is_https();
+    let cookie = set_cookie(
+        &realm,
+        &signed_in.token,
+        seconds_until(signed_in.expires),
+        https,
+    );
+    Ok(with_cookie(response, cookie))
+}
+
+/// `GET session/<c>`: the user who is signed in, or `null`.
+pub(crate) async fn session(
+    _key: ApiKey,
+    State(state): State<AppState>,
+    Path(realm): Path<String>,
+    credentials: Credentials,
+) -> Result<Response, ApiError> {
+    let user = state
+        .services
+        .accounts
+        .session_of(&realm, &credentials)
+        .await?;
+    json_value(&user.map_or(Bson::Null, |user| Bson::Document(user.document)))
+}
+
+/// `GET` or `POST signout/<c>`: revokes the session, if there is one. Open to
+/// everybody: all that it takes is the token that it ends.
+pub(crate) async fn sign_out(
+    State(state): State<AppState>,
+    Path(realm): Path<String>,
+    credentials: Credentials,
+) -> Result<Response, ApiError> {
+    for token in tokens(&credentials, &realm) {
+        state.services.accounts.sign_out(&realm, token).await?;
+    }
+    let cookie = clear_cookie(&realm, state.config.server.is_https());
+    Ok(with_cookie(Json(true).into_response(), cookie))
+}
+
+/// `PATCH refresh/<c>`: sets fields of a user; answers how many documents
+/// changed. The caller's own session outlives a new password.
+pub(crate) async fn refresh(
+    _key: ApiKey,
+    State(state): State<AppState>,
+    Path(realm): Path<String>,
+    credentials: Credentials,
+    JsonBody(mut body): JsonBody,
+) -> Result<Json<u64>, ApiError> {
+    let key = text(&mut body, "_key")?;
+    let document = document(&mut body, "document")?
+        .ok_or_else(|| ApiError::invalid("`document` is missing."))?;
+    let keep = tokens(&credentials, &realm).next();
+    Ok(Json(
+        state
+            .services
+            .accounts
+            .refresh(&realm, &key, document, keep)
+            .await?,
+    ))
+}
+
+/// A member that must be a string: an object here would be an operator there.
+fn text(body: &mut Document, name: &str) -> Result<String, ApiError> {
+    match body.remove(name) {
+        Some(Bson::String(text)) => Ok(text),
+        Some(_) => Err(ApiError::invalid(format!("`{name}` must be a string."))),
+        None => Err(ApiError::invalid(format!("`{name}` is missing."))),
+    }
+}
+
+fn document(body: &mut Document, name: &str) -> Result<Option<Document>, ApiError> {
+    match body.remove(name) {
+        None | Some(Bson::Null) => Ok(None),
+        Some(Bson::Document(document)) => Ok(Some(document)),
+        Some(_) => Err(ApiError::invalid(format!(
+            "`{name}` must be a JSON object."
+        ))),
+    }
+}
+
+fn seconds_until(expires: i64) -> u64 {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    u64::try_from(expires).unwrap_or(0).saturating_sub(now)
+}
+
+fn with_cookie(mut response: Response, cookie: Option<HeaderValue>) -> Response {
+    response
+        .headers_mut()
+        .extend(cookie.map(|cookie| (header::SET_COOKIE, cookie)));
+    // Tokens and user documents are for this client alone.
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,265 @@
+//! `/service/storage/v1`: documents. The rules are [`Documents`]'; what is here
+//! is how a query string and a body say what to do, and how a result is told.
+//!
+//! [`Documents`]: coglex_services::Documents
+
+mod page;
+mod params;
+
+use axum::Json;
+use axum::extract::{OriginalUri, State};
+use axum::response::{IntoResponse, Response};
+use bson::{Bson, Document, doc};
+use coglex_services::documents::id_filter;
+use coglex_services::storage::{Change, Find};
+use coglex_services::{Caller, json};
+use http::{HeaderName, HeaderValue, header};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use self::page::Page;
+use self::params::{FindParams, WriteParams, change, documents, ids};
+use super::{id_value, json_text, json_value};
+use crate::app::AppState;
+use crate::http::error::ApiError;
+use crate::http::extract::{ApiKey, JsonBody, Path, Query};
+
+/// Every handler here is behind the API key.
+const CALLER: Caller = Caller::ApiKey;
+
+const X_TOTAL_COUNT: HeaderName = HeaderName::from_static("x-total-count");
+
+/// `GET /service/storage/v1`: the names of the collections.
+pub(crate) async fn collections(
+    _key: ApiKey,
+    State(state): State<AppState>,
+) -> Result<Json<Vec<String>>, ApiError> {
+    Ok(Json(state.services.documents.collections(&CALLER).await?))
+}
+
+/// `GET <c>`: one match is a document, several are a list, none is 404; always a
+/// list with `many`.
+pub(crate) async fn find(
+    _key: ApiKey,
+    State(state): State<AppState>,
+    Path(collection): Path<String>,
+    OriginalUri(uri): OriginalUri,
+    Query(params): Query<FindParams>,
+) -> Result<Response, ApiError> {
+    let storage = &state.config.storage;
+    let asked = params.read(storage)?;
+    let total = match asked.count {
+        true => Some(
+            state
+                .services
+                .documents
+                .count(&CALLER, &collection, asked.filter.clone())
+                .await?,
+        ),
+        false => None,
+    };
+    // One more than is shown tells whether there are more.
+    let find = Find {
+        filter: asked.filter,
+        projection: asked.projection,
+        sort: asked.sort,
+        skip: asked.skip,
+        limit: Some(asked.limit + 1),
+        max_time: Some(state.config.server.request_timeout),
+    };
+    let found = state
+        .services
+        .documents
+        .find(&CALLER, &collection, find)
+        .await?;
+    let page = Page::read(found, asked.limit, storage.result_limit).await?;
+    if page.more && !asked.paged {
+        return Err(ApiError::bad_request(
+            "too_many_matches",
+            format!(
+                "More than {} documents match; read them in pages with `limit` and `skip`.",
+                asked.limit
+            ),
+        ));
+    }
+    let next = page
+        .more
+        .then(|| params::next_link(&uri, asked.skip + asked.limit, asked.limit))
+        .flatten();
+    let mut response = match (asked.many, page.len) {
+        (false, 0) => return Err(no_match()),
+        (false, 1) => json_text(page.into_first()),
+        _ => json_text(page.into_list()),
+    };
+    let headers = response.headers_mut();
+    headers.extend(total.map(|total| (X_TOTAL_COUNT, HeaderValue::from(total))));
+    headers.extend(next.map(|next| (header::LINK, next)));
+    Ok(response)
+}
+
+/// `GET <c>/<id>`: the document. The id `count` stands for the number of
+/// documents that match `query`; a document with this id is found by a query.
+pub(crate) async fn get(
+    _key: ApiKey,
+    State(state): State<AppState>,
+    Path((collection, id)): Path<(String, String)>,
+    Query(params): Query<FindParams>,
+) -> Result<Response, ApiError> {
+    let depth = state.config.storage.depth_limit;
+    let documents = &state.services.documents;
+    if id == "count" {
+        let filter = params.filter(depth)?;
+        return Ok(Json(documents.count(&CALLER, &collection, filter).await?).into_response());
+    }
+    let projection = params.projection(depth)?;
+    for id in ids(&id) {
+        if let Some(document) = documents
+            .get(&CALLER, &collection, id, projection.clone())
+            .await?
+        {
+            let mut text = Vec::with_capacity(document.as_bytes().len() * 2);
+            json::write_document(&document, &mut text)?;
+            return Ok(json_text(text));
+        }
+    }
+    Err(no_match())
+}
+
+/// `POST <c>`: inserts one document, or a list of them all or nothing.
+pub(crate) async fn insert(
+    _key: ApiKey,
+    State(state): State<AppState>,
+    Path(collection): Path<String>,
+    JsonBody(body): JsonBody,
+) -> Result<Response, ApiError> {
+    let (documents, is_list) = documents(body)?;
+    let ids = state
+        .services
+        .documents
+        .insert(&CALLER, &collection, documents)
+        .await?;
+    let mut ids = ids.into_iter().map(id_value);
+    if is_list {
+        return json_value(&Bson::Array(ids.collect()));
+    }
+    json_value(&ids.next().unwrap_or(Bson::Null))
+}
+
+/// `PATCH <c>/<id>`: changes one document; answers how many changed.
+pub(crate) async fn update_one(
+    _key: ApiKey,
+    State(state): State<AppState>,
+    Path((collection, id)): Path<(String, String)>,
+    Query(params): Query<WriteParams>,
+    JsonBody(body): JsonBody,
+) -> Result<Response, ApiError> {
+    let change = change(body)?;
+    // What is there is found by either kind of id; what is made by an upsert has
+    // the kind that the id looks like.
+    let mut response = update(
+        &state,
+        &collection,
+        id_filter(&id),
+        change.clone(),
+        false,
+        false,
+    )
+    .await;
+    if params.upsert()? && response.as_ref().is_err_and(|error| error.status() == 404) {
+        let id = ids(&id).into_iter().next();
+        response = update(&state, &collection, doc! { "_id": id }, change, false, true).await;
+    }
+    response
+}
+
+/// `PATCH <c>?query=`: changes every match; answers how many changed.
+pub(crate) async fn update_many(
+    _key: ApiKey,
+    State(state): State<AppState>,
+    Path(collection): Path<String>,
+    Query(params): Query<WriteParams>,
+    JsonBody(body): JsonBody,
+) -> Result<Response, ApiError> {
+    let filter = params.filter(state.config.storage.depth_limit)?;
+    update(
+        &state,
+        &collection,
+        filter,
+        change(body)?,
+        true,
+        params.upsert()?,
+    )
+    .await
+}
+
+/// `DELETE <c>/<id>`: answers 1.
+pub(crate) async fn delete_one(
+    _key: ApiKey,
+    State(state): State<AppState>,
+    Path((collection, id)): Path<(String, String)>,
+) -> Result<Response, ApiError> {
+    delete(&state, &collection, id_filter(&id), false).await
+}
+
+/// `DELETE <c>?query=`: deletes every match; answers how many.
+pub(crate) async fn delete_many(
+    _key: ApiKey,
+    State(state): State<AppState>,
+    Path(collection): Path<String>,
+    Query(params): Query<WriteParams>,
+) -> Result<Response, ApiError> {
+    let filter = params.filter(state.config.storage.depth_limit)?;
+    delete(&state, &collection, filter, true).await
+}
+
+async fn update(
+    state: &AppState,
+    collection: &str,
+    filter: Document,
+    change: Change,
+    many: bool,
+    upsert: bool,
+) -> Result<Response, ApiError> {
+    let outcome = state
+        .services
+        .documents
+        .update(&CALLER, collection, filter, change, many, upsert)
+        .await?;
+    let Some(id) = outcome.upserted_id else {
+        return match outcome.matched {
+            0 => Err(no_match()),
+            _ => Ok(Json(outcome.modified).into_response()),
+        };
+    };
+    // A document that was made counts as changed, and says where it is.
+    let mut response = Json(1).into_response();
+    if let Bson::String(id) = id_value(id) {
+        let id = utf8_percent_encode(&id, NON_ALPHANUMERIC);
+        let collection = utf8_percent_encode(collection, NON_ALPHANUMERIC);
+        let location = HeaderValue::try_from(format!("/service/storage/v1/{collection}/{id}/"));
+        response
+            .headers_mut()
+            .extend(location.ok().map(|location| (header::LOCATION, location)));
+    }
+    Ok(response)
+}
+
+async fn delete(
+    state: &AppState,
+    collection: &str,
+    filter: Document,
+    many: bool,
+) -> Result<Response, ApiError> {
+    match state
+        .services
+        .documents
+        .delete(&CALLER, collection, filter, many)
+        .await?
+    {
+        0 => Err(no_match()),
+        deleted => Ok(Json(deleted).into_response()),
+    }
+}
+
+fn no_match() -> ApiError {
+    ApiError::not_found("No document matches.")
+}
