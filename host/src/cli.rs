@@ -151,6 +151,7 @@ fn value_name(kind: Kind) -> &'static str {
     match kind {
         Kind::Text => "TEXT",
         Kind::Secret => "SECRET",
+        Kind::Url => "URL",
         Kind::Switch => "BOOL",
         Kind::Count { .. } => "NUMBER",
         Kind::Choice(_) => "WORD",

@@ -27,6 +27,11 @@ use settings::{FREE_TABLES, SETTINGS, Setting};
 /// The configuration file that is read from the working directory.
 pub const FILE_NAME: &str = "coglex.toml";
 
+/// Clients may try keys as fast as the server answers: below this many
+/// characters, words and dates are within reach. No error, so that a server can
+/// be moved here with the key that its clients have.
+const SHORT_SECRET: usize = 16;
+
 /// Everything that can be configured.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -132,10 +137,17 @@ pub fn load(inputs: &Inputs) -> anyhow::Result<Loaded> {
         }
     }
 
-    let config = layers.extract().map_err(|error| sentence(&error))?;
+    let config: Config = layers.extract().map_err(|error| sentence(&error))?;
+    let mut warnings = warnings(&variables);
+    let secret = config.server.secret.as_ref();
+    if secret.is_some_and(|secret| secret.expose().len() < SHORT_SECRET) {
+        warnings.push(format!(
+            "server.secret has fewer than {SHORT_SECRET} characters and can be guessed"
+        ));
+    }
     Ok(Loaded {
         config,
-        warnings: warnings(&variables),
+        warnings,
         layers,
     })
 }

@@ -54,7 +54,7 @@ async fn run(loaded: Loaded, dev: Option<Dev>) -> anyhow::Result<()> {
     if dev.is_some() {
         banner::print(&state, address).context("cannot print what is served")?;
     }
-    server::serve(listener, front, &state.config.server, shutdown::requested()).await;
+    server::serve(listener, front, &state.config.server, shutdown::requested).await;
     store.close().await;
     tracing::info!("stopped");
     Ok(())

@@ -134,6 +134,7 @@ fn values_shown(setting: &Setting) -> String {
     match setting.kind {
         Kind::Text => "text".to_owned(),
         Kind::Secret => "text, secret".to_owned(),
+        Kind::Url => "URL".to_owned(),
         Kind::Switch => "`true`, `false`".to_owned(),
         Kind::Count { min, max } => format!("{min}–{max}"),
         Kind::Choice(words) => format!("`{}`", words.join("`, `")),

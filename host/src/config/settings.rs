@@ -28,6 +28,8 @@ pub enum Kind {
     Text,
     /// Text that is never shown.
     Secret,
+    /// An absolute http or https URL, or nothing.
+    Url,
     /// `true` or `false`.
     Switch,
     /// A whole number within bounds.
@@ -96,7 +98,7 @@ pub static SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "server.public_url",
-        kind: Kind::Text,
+        kind: Kind::Url,
         default: Is(""),
         help: "The URL that clients use, where a proxy stands in front; https:// makes cookies Secure.",
         aliases: &[],
@@ -472,6 +474,8 @@ impl Setting {
                     ),
                 };
             }
+            Kind::Url if value.as_str().is_some_and(is_url_or_empty) => return Ok(()),
+            Kind::Url => "a URL such as https://api.example".to_owned(),
             Kind::Switch if value.to_bool().is_some() => return Ok(()),
             Kind::Switch => "true or false".to_owned(),
             Kind::Count { min, max } => match whole(value) {
@@ -503,6 +507,14 @@ impl Setting {
         };
         Err(format!("must be {expected}, not {}", values::show(value)))
     }
+}
+
+fn is_url_or_empty(text: &str) -> bool {
+    let url = text.parse::<http::Uri>();
+    let is_absolute = |url: &http::Uri| {
+        url.host().is_some() && matches!(url.scheme_str(), Some("http" | "https"))
+    };
+    text.is_empty() || url.as_ref().is_ok_and(is_absolute)
 }
 
 fn whole(value: &Value) -> Option<i64> {

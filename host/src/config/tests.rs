@@ -228,6 +228,21 @@ fn variables_that_do_nothing_are_warned_about() {
 }
 
 #[test]
+fn a_secret_that_can_be_guessed_is_warned_about_and_not_shown() {
+    let warnings = |secret: &str| {
+        load(&place(&[], &[("SERVER_SECRET", secret)]).inputs)
+            .unwrap()
+            .warnings
+    };
+    let short = warnings("hunter2");
+    assert!(
+        short.len() == 1 && !short[0].contains("hunter2"),
+        "{short:?}"
+    );
+    assert!(warnings("0123456789abcdef").is_empty());
+}
+
+#[test]
 fn the_printed_configuration_hides_secrets_and_reads_back() {
     let text = "[plugins.settings.mailer]\npassword = \"hunter2\"\nport = 25\n";
     let loaded = load(

@@ -145,19 +145,30 @@ mod tests {
 
     use super::*;
 
-    async fn problem(handler: impl FnOnce() -> bool + Clone + Send + Sync + 'static) -> (u16, String) {
+    async fn problem(
+        handler: impl FnOnce() -> bool + Clone + Send + Sync + 'static,
+    ) -> (u16, String) {
         let slow = async move || {
             if handler() {
                 std::future::pending::<()>().await;
             }
         };
-        let router = Router::new().route("/", get(move || Box::pin(slow()) as BoxFuture<'static, ()>));
+        let router =
+            Router::new().route("/", get(move || Box::pin(slow()) as BoxFuture<'static, ()>));
         let front = Front::new(router, Duration::from_millis(20));
-        let response = front.answer(http::Request::new(Body::empty())).await.unwrap();
+        let response = front
+            .answer(http::Request::new(Body::empty()))
+            .await
+            .unwrap();
         let status = response.status().as_u16();
-        assert_eq!(response.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
+        assert_eq!(
+            response.headers()[header::X_CONTENT_TYPE_OPTIONS],
+            "nosniff"
+        );
         assert!(response.headers().contains_key(X_REQUEST_ID));
-        let body = axum::body::to_bytes(response.into_body(), 4096).await.unwrap();
+        let body = axum::body::to_bytes(response.into_body(), 4096)
+            .await
+            .unwrap();
         (status, String::from_utf8(body.to_vec()).unwrap())
     }
 
@@ -165,7 +176,10 @@ mod tests {
     async fn a_handler_that_panics_is_a_problem_that_says_nothing() {
         let (status, body) = problem(|| panic!("with a secret")).await;
         assert_eq!(status, 500);
-        assert!(body.contains("\"internal\"") && !body.contains("secret"), "{body}");
+        assert!(
+            body.contains("\"internal\"") && !body.contains("secret"),
+            "{body}"
+        );
     }
 
     #[tokio::test]

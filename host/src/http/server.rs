@@ -31,16 +31,18 @@ pub async fn listen(config: &ServerConfig) -> anyhow::Result<(TcpListener, Socke
     Ok((listener, address))
 }
 
-/// Serves until `shutdown`, then lets requests in flight end within the grace.
-pub async fn serve(
+/// Serves until the first `shutdown`, then lets requests in flight end within
+/// the grace, or until the second: who asks twice does not want to wait.
+pub async fn serve<F: Future<Output = ()>>(
     listener: TcpListener,
     front: Front,
     config: &ServerConfig,
-    shutdown: impl Future<Output = ()>,
+    shutdown: impl Fn() -> F,
 ) {
     let http = http1_settings(config);
     let connections = GracefulShutdown::new();
-    tokio::pin!(shutdown);
+    let first = shutdown();
+    tokio::pin!(first);
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -58,17 +60,18 @@ pub async fn serve(
                 }
                 Err(error) => wait_out(error).await,
             },
-            () = &mut shutdown => break,
+            () = &mut first => break,
         }
     }
     drop(listener);
     let open = connections.count();
     tracing::info!(connections = open, "shutting down");
-    if tokio::time::timeout(config.shutdown_grace, connections.shutdown())
-        .await
-        .is_err()
-    {
-        tracing::warn!("some requests were cut: they took longer than server.shutdown_grace");
+    let in_time = tokio::select! {
+        ended = tokio::time::timeout(config.shutdown_grace, connections.shutdown()) => ended.is_ok(),
+        () = shutdown() => false,
+    };
+    if !in_time {
+        tracing::warn!("requests were cut: they did not end within server.shutdown_grace");
     }
 }
 

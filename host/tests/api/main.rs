@@ -1,0 +1,16 @@
+//! The HTTP contract, asked of the real binary.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "in a test a panic is the report; clippy's own exception leaves out helpers"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod auth;
+mod config;
+mod errors;
+mod static_files;
+mod storage;
