@@ -22,6 +22,10 @@ const MAX_LINE: usize = 16 * 1024;
 /// How much of standard error is kept to explain a trap: a panic message and a
 /// few lines before it.
 const TAIL_LINES: usize = 12;
+const MAX_TAIL_LINE: usize = 1024;
+/// What a line costs of the log budget beside its bytes: making it is work, also
+/// when it is short.
+const LINE_COST: usize = 64;
 
 /// Where the lines of one call go.
 pub(crate) struct GuestLog {
@@ -66,44 +70,48 @@ impl GuestLog {
             .iter()
             .map(|(name, value)| name.len() + value.len())
             .sum::<usize>();
-        if !self.spend(message.len() + size) {
+        if !self.spend(message.len() + size, 1) {
             return;
         }
         let mut shown = String::new();
         for (name, value) in fields {
             let space = if shown.is_empty() { "" } else { " " };
             // Quoted, so that a value cannot look like another field.
-            let _ = write!(shown, "{space}{}={:?}", printable(cut(name)), cut(value));
+            let _ = write!(
+                shown,
+                "{space}{}={:?}",
+                printable(cut(name, MAX_LINE)),
+                cut(value, MAX_LINE)
+            );
         }
-        self.emit(level, &printable(cut(message)), &shown);
+        self.emit(level, &printable(cut(message, MAX_LINE)), &shown);
     }
 
     /// Bytes on a standard stream: logged line by line.
     fn write(&self, stream: Stream, bytes: &[u8]) {
-        if !self.spend(bytes.len()) {
+        let lines = bytes.iter().filter(|&&byte| byte == b'\n').count();
+        if !self.spend(bytes.len(), lines) {
             return;
         }
-        let mut lines = Vec::new();
+        let mut complete = Vec::new();
         {
             let mut state = self.lock();
             let buffer = state.buffer(stream);
-            buffer.extend_from_slice(bytes);
-            while let Some(end) = buffer.iter().position(|&byte| byte == b'\n') {
-                let rest = buffer.split_off(end + 1);
-                lines.push(std::mem::replace(buffer, rest));
-            }
-            if buffer.len() > MAX_LINE {
-                lines.push(std::mem::take(buffer));
+            for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
+                buffer.extend_from_slice(piece);
+                if piece.ends_with(b"\n") || buffer.len() > MAX_LINE {
+                    complete.push(std::mem::take(buffer));
+                }
             }
         }
-        for line in lines {
+        for line in complete {
             self.standard_line(stream, &line);
         }
     }
 
     fn standard_line(&self, stream: Stream, line: &[u8]) {
         let line = String::from_utf8_lossy(line);
-        let line = printable(cut(line.trim_end()));
+        let line = printable(cut(line.trim_end(), MAX_LINE));
         if line.is_empty() {
             return;
         }
@@ -112,7 +120,7 @@ impl GuestLog {
             if state.tail.len() == TAIL_LINES {
                 state.tail.pop_front();
             }
-            state.tail.push_back(line.clone().into_owned());
+            state.tail.push_back(cut(&line, MAX_TAIL_LINE).to_owned());
         }
         let level = if stream == Stream::Err {
             Level::WARN
@@ -146,9 +154,10 @@ impl GuestLog {
 
     /// Whether the call may still log this much. The first time that it may not,
     /// a line says so.
-    fn spend(&self, bytes: usize) -> bool {
+    fn spend(&self, bytes: usize, lines: usize) -> bool {
+        let cost = bytes.saturating_add(lines.saturating_mul(LINE_COST));
         let mut state = self.lock();
-        if let Some(left) = state.left.checked_sub(bytes) {
+        if let Some(left) = state.left.checked_sub(cost) {
             state.left = left;
             return true;
         }
@@ -207,10 +216,9 @@ impl Drop for GuestLog {
     }
 }
 
-/// At most [`MAX_LINE`] bytes, whole characters.
-fn cut(text: &str) -> &str {
-    text.get(..text.floor_char_boundary(MAX_LINE))
-        .unwrap_or(text)
+/// At most this many bytes, whole characters.
+fn cut(text: &str, bytes: usize) -> &str {
+    text.get(..text.floor_char_boundary(bytes)).unwrap_or(text)
 }
 
 /// Text that cannot start a new log line or move a terminal's cursor.
@@ -295,7 +303,7 @@ impl OutputStream for Output {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(64 * 1024)
+        Ok(16 * 1024)
     }
 }
 
@@ -329,7 +337,7 @@ mod tests {
 
     #[test]
     fn output_beyond_the_limit_is_dropped() {
-        let log = log(10);
+        let log = log(LINE_COST + 10);
         log.write(Stream::Err, b"12345678\n");
         log.write(Stream::Err, b"dropped\n");
         assert_eq!(log.last_words(), "12345678");
@@ -343,9 +351,9 @@ mod tests {
 
     #[test]
     fn long_lines_are_cut_between_characters() {
-        assert_eq!(cut(&"ü".repeat(MAX_LINE)).len(), MAX_LINE);
+        assert_eq!(cut(&"ü".repeat(MAX_LINE), MAX_LINE).len(), MAX_LINE);
         assert_eq!(
-            cut(&format!("a{}", "ü".repeat(MAX_LINE))).len(),
+            cut(&format!("a{}", "ü".repeat(MAX_LINE)), MAX_LINE).len(),
             MAX_LINE - 1
         );
     }
