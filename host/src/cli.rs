@@ -107,11 +107,11 @@ pub fn with_settings(command: Command) -> Command {
             "Configuration file [default: {} in the working directory] [env: COGLEX_CONFIG]",
             config::FILE_NAME
         ));
+    // A flag given twice: the later wins, so that scripts can add theirs.
+    let command = command.args_override_self(true).arg(config);
     SETTINGS
         .iter()
-        .fold(command.arg(config), |command, setting| {
-            command.arg(flag(setting))
-        })
+        .fold(command, |command, setting| command.arg(flag(setting)))
 }
 
 /// What a subcommand with the settings' flags was given.

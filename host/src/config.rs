@@ -157,8 +157,10 @@ type Variables = BTreeMap<String, (String, &'static str)>;
 
 fn environment_file(directory: &Path) -> anyhow::Result<Variables> {
     let path = directory.join(".env");
-    let Ok(text) = fs::read(&path) else {
-        return Ok(Variables::new());
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Variables::new()),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
     dotenvy::from_read_iter(text.as_slice())
         .map(|pair| pair.map(|(name, value)| (name, (value, ".env"))))

@@ -2,12 +2,12 @@
 //! ranges, ETags and conditional requests are tower-http's; what is here is what
 //! it would show beyond that: hidden files, and folders.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use percent_encoding::percent_decode_str;
 use tower::ServiceExt as _;
 use tower_http::services::ServeDir;
@@ -23,7 +23,7 @@ pub(crate) async fn serve(
     serve_from(&state.config.server.static_dir, request).await
 }
 
-async fn serve_from(dir: &PathBuf, request: Request) -> Result<Response, ApiError> {
+async fn serve_from(dir: &Path, request: Request) -> Result<Response, ApiError> {
     let inside = request
         .uri()
         .path()
@@ -54,9 +54,23 @@ async fn serve_from(dir: &PathBuf, request: Request) -> Result<Response, ApiErro
             // Kept by caches, but asked about each time: a file that was
             // replaced is seen at once, and one that was not costs a 304.
             let headers = response.headers_mut();
+            name_charset(headers);
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
             Ok(response.map(Body::new).into_response())
         }
+    }
+}
+
+/// Texts are UTF-8, and a browser that is not told so takes them for something
+/// else.
+fn name_charset(headers: &mut HeaderMap) {
+    let bare = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .filter(|value| value.starts_with("text/") && !value.contains("charset"));
+    let named = bare.map(|value| HeaderValue::try_from(format!("{value}; charset=utf-8")));
+    if let Some(Ok(value)) = named {
+        headers.insert(header::CONTENT_TYPE, value);
     }
 }
 

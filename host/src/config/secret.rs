@@ -68,7 +68,10 @@ pub fn private_dir(path: &Path) -> anyhow::Result<()> {
 /// The key in a file; made when there is no such file.
 fn kept(path: &Path) -> anyhow::Result<(Secret, bool)> {
     match fs::read_to_string(path) {
-        Ok(text) if text.trim().len() >= 32 => return Ok((Secret(text.trim().into()), false)),
+        Ok(text) if text.trim().len() >= 32 => {
+            warn_if_exposed(path);
+            return Ok((Secret(text.trim().into()), false));
+        }
         Ok(_) => anyhow::bail!(
             "{} does not hold a key; remove it to have one generated",
             path.display()
@@ -90,6 +93,22 @@ fn kept(path: &Path) -> anyhow::Result<(Secret, bool)> {
             Err(error).with_context(|| format!("cannot keep a key in {}", path.display()))
         }
     }
+}
+
+/// A copy or a restored backup may have lost the mode that the file was made
+/// with. Not an error: on some volumes modes cannot be set at all.
+fn warn_if_exposed(path: &Path) {
+    #[cfg(unix)]
+    if let Ok(metadata) = fs::metadata(path)
+        && std::os::unix::fs::MetadataExt::mode(&metadata) & 0o077 != 0
+    {
+        tracing::warn!(
+            "other users of this machine can read {}; its mode should be 600",
+            path.display()
+        );
+    }
+    #[cfg(not(unix))]
+    let _ = path;
 }
 
 fn random_hex<const BYTES: usize>() -> anyhow::Result<String> {

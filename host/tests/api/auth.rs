@@ -381,6 +381,36 @@ fn every_route_but_signing_out_needs_the_api_key() {
 }
 
 #[test]
+fn a_storm_of_sign_ins_is_turned_away_while_reads_go_on() {
+    let slow = [
+        "--auth-argon2-memory",
+        "19 MiB",
+        "--auth-argon2-passes",
+        "8",
+    ];
+    let narrow = ["--auth-hash-concurrency", "1", "--auth-hash-queue", "1"];
+    let server = TestServer::with(&[slow, narrow].concat());
+    let api = server.api();
+    sign_up(&api, "ann");
+    let replies: Vec<Reply> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..32)
+            .map(|_| scope.spawn(|| sign_in(&server.api(), "ann", "wrong")))
+            .collect();
+        assert_eq!(api.get("/service/storage/v1/users/").status, 200);
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    let refused: Vec<&Reply> = replies.iter().filter(|reply| reply.status != 404).collect();
+    assert!(!refused.is_empty());
+    for reply in refused {
+        reply.problem(503, "overloaded");
+        assert!(reply.header("retry-after").parse::<u64>().unwrap() >= 1);
+    }
+}
+
+#[test]
 fn realms_are_collections_that_a_client_may_name() {
     let server = TestServer::start();
     let api = server.api();

@@ -127,6 +127,24 @@ fn an_address_in_use_is_named() {
 }
 
 #[test]
+fn two_servers_cannot_share_a_data_folder() {
+    let server = TestServer::start();
+    let data = server.dir.path().join("coglex-data");
+    let data = data.to_str().unwrap();
+    let refusal = refusal(
+        &[],
+        &[],
+        &["serve", "--server-port", "0", "--data-dir", data],
+    );
+    assert!(
+        refusal.starts_with("error: cannot open the store"),
+        "{refusal}"
+    );
+    assert_eq!(refusal.lines().count(), 1, "{refusal}");
+    assert_eq!(server.anonymous().get("/readyz").status, 200);
+}
+
+#[test]
 fn the_effective_configuration_is_printed_with_its_origins() {
     let output = run(
         &[
