@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -128,15 +127,9 @@ fn runtime_settings(config: &Config) -> RuntimeSettings {
 fn registry_settings(config: &Config, granting: Granting) -> RegistrySettings {
     let plugins = config.plugins.clone();
     RegistrySettings {
-        dir: plugins_dir(config),
+        dir: config.plugins_dir(),
         policy: Box::new(move |name| policy(&plugins, granting, name)),
     }
-}
-
-/// The folder of components.
-pub fn plugins_dir(config: &Config) -> PathBuf {
-    let own = config.plugins.dir.clone();
-    own.unwrap_or_else(|| config.data.dir.join("plugins"))
 }
 
 fn policy(plugins: &PluginsConfig, granting: Granting, name: &str) -> Policy {

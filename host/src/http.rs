@@ -13,6 +13,7 @@ pub mod extract;
 pub mod front;
 mod routes;
 pub mod server;
+mod stall;
 
 use axum::Router;
 use axum::routing::{get, patch, post};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use crate::app::{App, AppState, Granting, open_store, plugins_dir};
+use crate::app::{App, AppState, Granting, open_store};
 use crate::config::Loaded;
 use crate::dev::{self, Build, Source};
 use crate::http::{self, server};
@@ -47,7 +47,7 @@ async fn run(loaded: Loaded, dev: Option<Dev>) -> anyhow::Result<()> {
     let front = http::front(state.clone())?;
     let (listener, address) = server::listen(&state.config.server).await?;
     if let Some(dev) = &dev {
-        start_building(dev, plugins_dir(&state.config)).await?;
+        start_building(dev, state.config.plugins_dir()).await?;
     }
     load_plugins(&state).await?;
     announce(&state, address).context("cannot print the address")?;

@@ -42,6 +42,9 @@ pub struct ServerConfig {
     /// Time to send a buffered body.
     #[serde(deserialize_with = "period")]
     pub body_timeout: Duration,
+    /// Time without a client taking a byte of its response.
+    #[serde(deserialize_with = "period")]
+    pub write_timeout: Duration,
     /// Time until the response starts.
     #[serde(deserialize_with = "period")]
     pub request_timeout: Duration,

@@ -169,6 +169,13 @@ pub static SETTINGS: &[Setting] = &[
         aliases: &[],
     },
     Setting {
+        name: "server.write_timeout",
+        kind: Kind::Period { min_ms: 100 },
+        default: Is("30s"),
+        help: "How long a client may take nothing of a response that is being sent to it.",
+        aliases: &[],
+    },
+    Setting {
         name: "server.shutdown_grace",
         kind: Kind::Period { min_ms: 0 },
         default: Is("10s"),

@@ -13,6 +13,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
 
 use super::front::Front;
+use super::stall::Unstalled;
 use crate::config::ServerConfig;
 
 /// hyper's own default. Setting it, even to the same, costs an allocation for
@@ -51,7 +52,7 @@ pub async fn serve<F: Future<Output = ()>>(
                     let _ = stream.set_nodelay(true);
                     let front = front.clone();
                     let service = service_fn(move |request| front.answer(request));
-                    let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service));
+                    let connection = connections.watch(http.serve_connection(TokioIo::new(Unstalled::new(stream, config.write_timeout)), service));
                     tokio::spawn(async move {
                         if let Err(error) = connection.await {
                             tracing::debug!(%error, "connection ended early");

@@ -154,6 +154,31 @@ fn a_body_that_never_ends_is_given_up() {
 }
 
 #[test]
+fn a_response_that_nobody_reads_is_given_up() {
+    let server = TestServer::with(&["--server-write-timeout", "300ms"]);
+    // More than the buffers of both ends' sockets hold.
+    let file = server.dir.path().join("static/large");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::File::create(&file)
+        .unwrap()
+        .set_len(64 << 20)
+        .unwrap();
+    let read = |pause: Duration| {
+        let mut socket = TcpStream::connect(server.address()).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let request = b"GET /static/large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        socket.write_all(request).unwrap();
+        std::thread::sleep(pause);
+        // A reset is an end as well.
+        let mut answer = Vec::new();
+        let _ = socket.read_to_end(&mut answer);
+        answer.len()
+    };
+    assert!(read(Duration::ZERO) > 64 << 20);
+    assert!(read(Duration::from_secs(2)) < 64 << 20);
+}
+
+#[test]
 fn a_body_without_a_key_is_refused_before_it_arrives() {
     let server = TestServer::start();
     let head = "POST /service/storage/v1/c HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n";
