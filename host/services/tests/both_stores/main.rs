@@ -13,6 +13,7 @@
 )]
 
 mod accounts;
+mod differential;
 mod documents;
 mod store;
 mod support;
