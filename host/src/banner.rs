@@ -9,7 +9,7 @@ use coglex_runtime::{Door, Guard, Plugin, Route};
 use crate::app::AppState;
 
 /// Prints it.
-pub fn print(state: &AppState, address: SocketAddr) -> std::io::Result<()> {
+pub(crate) fn print(state: &AppState, address: SocketAddr) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let (bold, plain) = if colour {

@@ -159,7 +159,7 @@ async fn install(component: &Path, target: &Path) -> anyhow::Result<()> {
 
 /// Builds every source once. One that fails is reported and left out, so that a
 /// server with the others still starts.
-pub async fn build_all(sources: &[Source], build: &Build) -> anyhow::Result<()> {
+pub(crate) async fn build_all(sources: &[Source], build: &Build) -> anyhow::Result<()> {
     tokio::fs::create_dir_all(&build.out).await?;
     for source in sources {
         if let Err(error) = source.build(build).await {
@@ -170,7 +170,7 @@ pub async fn build_all(sources: &[Source], build: &Build) -> anyhow::Result<()> 
 }
 
 /// Builds a source again whenever one of its files is saved; ends never.
-pub async fn watch(source: Source, build: Build) -> anyhow::Result<()> {
+pub(crate) async fn watch(source: Source, build: Build) -> anyhow::Result<()> {
     let root = source.dir.clone();
     let relevant = move |path: &Path| {
         let inside = path.strip_prefix(&root).unwrap_or(path);

@@ -37,7 +37,8 @@ pub(crate) async fn run(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "function_invalid_result",
                 "The function returned something that is not JSON.",
-            ))
+            )
+            .already_logged())
         }
     }
 }
@@ -82,7 +83,7 @@ pub(crate) fn call_error(kind: &str, error: CallError) -> ApiError {
             "The code cannot be started now.",
         ),
     };
-    let answer = ApiError::new(status, format!("{kind}_{reason}"), detail);
+    let answer = ApiError::new(status, format!("{kind}_{reason}"), detail).already_logged();
     match error {
         CallError::Overloaded { retry_after } => answer.with_retry_after(retry_after),
         _ => answer,

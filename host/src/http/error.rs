@@ -29,6 +29,8 @@ struct Problem {
     detail: Cow<'static, str>,
     headers: HeaderMap,
     cause: Option<Box<dyn StdError + Send + Sync>>,
+    /// Whether a layer below has written the cause into the log.
+    logged: bool,
 }
 
 /// The problem as it rides a response. Extensions have to be `Clone`.
@@ -60,6 +62,7 @@ impl ApiError {
             detail: detail.into(),
             headers: HeaderMap::new(),
             cause: None,
+            logged: false,
         }))
     }
 
@@ -169,6 +172,13 @@ impl ApiError {
         self.with_header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)))
     }
 
+    /// Says that the layer below has logged the cause, so that it is there once.
+    #[must_use]
+    pub fn already_logged(mut self) -> Self {
+        self.0.logged = true;
+        self
+    }
+
     /// The status that the client will see.
     pub fn status(&self) -> StatusCode {
         self.0.status
@@ -235,7 +245,7 @@ pub(super) fn write_problem(response: Response, request_id: &str) -> Response {
     let Some(Riding(problem)) = parts.extensions.remove::<Riding>() else {
         return Response::from_parts(parts, body);
     };
-    if problem.status.is_server_error() {
+    if problem.status.is_server_error() && !problem.logged {
         log(&problem);
     }
     let view = View {

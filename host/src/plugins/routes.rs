@@ -11,10 +11,10 @@ use http::Method;
 
 /// First path segments that belong to the server. An app can neither declare
 /// them nor reach them with a wildcard.
-pub const RESERVED: [&str; 5] = ["service", "admin", "static", "healthz", "readyz"];
+pub(super) const RESERVED: [&str; 5] = ["service", "admin", "static", "healthz", "readyz"];
 
 /// Whether the server keeps this path for itself.
-pub fn is_reserved(path: &str) -> bool {
+pub(super) fn is_reserved(path: &str) -> bool {
     let first = path.trim_start_matches('/').split('/').next().unwrap_or("");
     RESERVED.contains(&first)
 }
@@ -105,7 +105,7 @@ pub enum Lookup {
 
 /// All routes of a generation.
 #[derive(Default)]
-pub struct RouteTable {
+pub(super) struct RouteTable {
     /// Parameter names are numbered here, so that two apps may name the same
     /// place differently; the value points into `entries`.
     matcher: matchit::Router<usize>,
@@ -115,7 +115,7 @@ pub struct RouteTable {
 
 impl RouteTable {
     /// Adds every route of `plugin`.
-    pub fn add(&mut self, plugin: &Plugin) -> Result<(), Clash> {
+    pub(super) fn add(&mut self, plugin: &Plugin) -> Result<(), Clash> {
         if plugin.door() == Door::WasiHttp && plugin.routes().is_empty() {
             return self.mount(plugin);
         }
@@ -193,7 +193,7 @@ impl RouteTable {
     }
 
     /// The route for a request. `HEAD` falls back to `GET`.
-    pub fn find(&self, method: &Method, path: &str) -> Lookup {
+    pub(super) fn find(&self, method: &Method, path: &str) -> Lookup {
         if is_reserved(path) {
             return Lookup::Missing;
         }

@@ -11,6 +11,7 @@ mod support;
 
 mod auth;
 mod config;
+mod durability;
 mod errors;
 mod static_files;
 mod storage;

@@ -24,6 +24,9 @@ pub const API_KEY: &str = "key-of-the-tests";
 /// How long anything that should happen may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long a start may take: `coglex dev` builds a plugin and the SDK first.
+const START: Duration = Duration::from_secs(400);
+
 /// The binary with nothing of this process's environment that could configure
 /// it, in a fresh folder.
 pub fn coglex(dir: &Path) -> Command {
@@ -63,9 +66,24 @@ impl TestServer {
 
     /// A server in a folder that a test has prepared, or that another has left.
     pub fn start_in(dir: TempDir, flags: &[&str], adjust: impl FnOnce(&mut Command)) -> Self {
+        Self::run(dir, "serve", flags, adjust)
+    }
+
+    /// `coglex dev` in a folder, with the source of a plugin.
+    pub fn dev_in(dir: TempDir, source: &Path, adjust: impl FnOnce(&mut Command)) -> Self {
+        let source = source.to_str().unwrap();
+        Self::run(dir, "dev", &["--source", source], adjust)
+    }
+
+    fn run(
+        dir: TempDir,
+        subcommand: &str,
+        flags: &[&str],
+        adjust: impl FnOnce(&mut Command),
+    ) -> Self {
         let mut command = coglex(dir.path());
         command
-            .args(["serve", "--server-port", "0", "--log-filter", "info"])
+            .args([subcommand, "--server-port", "0", "--log-filter", "info"])
             // A test wants the hash to be right, not strong.
             .args([
                 "--auth-argon2-memory",
@@ -89,7 +107,7 @@ impl TestServer {
         let mut announced = Vec::new();
         let url = loop {
             let line = lines
-                .recv_timeout(PATIENCE)
+                .recv_timeout(START)
                 .expect("the server prints its address");
             announced.push(line.clone());
             if let Some(url) = line.strip_prefix("listening on ") {

@@ -1,6 +1,6 @@
 //! `/service/execution/v1`: functions that plugins brought.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use coglex_runtime::CallContext;
 use coglex_services::caller::Credentials;
@@ -11,25 +11,16 @@ use serde_json::value::RawValue;
 use crate::app::AppState;
 use crate::functions;
 use crate::http::error::ApiError;
-use crate::http::extract::{ApiKey, JsonText, RequestId};
+use crate::http::extract::{ApiKey, JsonText, Path, RequestId};
 
 /// The body of a call. Both parts go to the guest as the client wrote them.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default)]
 struct Call<'a> {
     #[serde(borrow)]
     args: Option<&'a RawValue>,
     #[serde(borrow)]
     kwargs: Option<&'a RawValue>,
-}
-
-impl Default for Call<'_> {
-    fn default() -> Self {
-        Self {
-            args: None,
-            kwargs: None,
-        }
-    }
 }
 
 /// `POST execute/{function}/`: runs it and answers with its JSON value.
@@ -59,9 +50,6 @@ fn part(raw: Option<&RawValue>, name: &str, open: char, kind: &str) -> Result<St
     match raw.map(RawValue::get) {
         None | Some("null") => Ok(if open == '[' { "[]" } else { "{}" }.to_owned()),
         Some(text) if text.starts_with(open) => Ok(text.to_owned()),
-        Some(_) => Err(ApiError::bad_request(
-            "invalid_body",
-            format!("`{name}` must be {kind}."),
-        )),
+        Some(_) => Err(ApiError::invalid(format!("`{name}` must be {kind}."))),
     }
 }

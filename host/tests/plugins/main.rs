@@ -1,0 +1,19 @@
+//! Gateway apps and functions, as clients and operators meet them: the real
+//! binary, real components, over HTTP.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    unreachable_pub,
+    reason = "in a test a panic is the report, and nothing is public"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod dev;
+mod gateway;
+mod guests;
+mod hostile;
+mod reload;
+mod walk;
