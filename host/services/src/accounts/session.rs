@@ -39,9 +39,13 @@ impl NewSession {
     pub(super) fn open(now: DateTime, ttl: Duration) -> Result<Self> {
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(|error| Error::Unavailable(Box::new(error)))?;
-        // Whole seconds, as in the token.
-        let seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
-        let expires = (now.timestamp_millis() / 1000).saturating_add(seconds);
+        // Whole seconds, as in the token, and never less than was promised.
+        let ttl = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
+        let expires = now
+            .timestamp_millis()
+            .saturating_add(ttl)
+            .saturating_add(999)
+            / 1000;
         Ok(Self {
             id: hex::encode(id),
             created: now,
@@ -158,6 +162,23 @@ mod tests {
             id: Bson::Null,
             session: session.into(),
         }
+    }
+
+    #[test]
+    fn a_session_lives_as_long_as_promised_and_less_than_a_second_longer() {
+        for now in [0, 1, 500, 999, 1_700_000_000_001] {
+            let open =
+                NewSession::open(DateTime::from_millis(now), Duration::from_secs(60)).unwrap();
+            let lives = open.expires() * 1000 - now;
+            assert!((60_000..61_000).contains(&lives), "{now}: {lives}");
+            let record = open.record();
+            assert_eq!(
+                record.get_datetime("expires").unwrap().timestamp_millis(),
+                open.expires() * 1000
+            );
+        }
+        let forever = NewSession::open(DateTime::from_millis(0), Duration::MAX).unwrap();
+        assert!(forever.expires() > 1_000_000_000_000);
     }
 
     #[test]

@@ -455,7 +455,9 @@ async fn an_expired_session_is_none(store: Store) {
     ann(&brief).await;
     let signed_in = sign_in(&brief).await;
     assert!(session(&brief, &signed_in.token).await.is_some());
-    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let left = signed_in.expires * 1_000 - bson::DateTime::now().timestamp_millis();
+    assert!((0..2_000).contains(&left), "{left}");
+    tokio::time::sleep(Duration::from_millis(left as u64 + 10)).await;
     assert!(session(&brief, &signed_in.token).await.is_none());
     // The next sign-in sweeps.
     sign_in(&accounts(&store)).await;
