@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use coglex_runtime::{BudgetOverrides, CallError, LoadError};
+use coglex_runtime::{Allow, Budget, BudgetOverrides, CallError, LoadError, Plugin, Policy};
 
-use crate::support::{Log, budget, context, load, load_asking, loaded, run, runtime};
+use crate::support::{Log, budget, bytes, context, load, load_asking, loaded, run, runtime};
 use crate::wat::{Guest, Host, function, runs};
 
 const LOOP: &str = "(loop $l (br $l)) (unreachable)";
 
-fn quick(overrides: BudgetOverrides) -> coglex_runtime::Budget {
+fn quick(overrides: BudgetOverrides) -> Budget {
     budget(BudgetOverrides {
         cpu_ms: Some(200),
         wall_ms: Some(5_000),
@@ -74,7 +74,7 @@ async fn a_call_that_waits_for_ever_is_cut_by_the_wall_clock() {
         ..Guest::default()
     });
     let ask = "[grants]\nstorage = [{ collection = \"slow\", verbs = [\"read\"] }]";
-    let plugin = load_asking(&runtime, &wat, ask, coglex_runtime::Allow::Everything)
+    let plugin = load_asking(&runtime, &wat, ask, Allow::Everything)
         .await
         .unwrap();
     let start = Instant::now();
@@ -87,37 +87,51 @@ async fn a_call_that_waits_for_ever_is_cut_by_the_wall_clock() {
     );
 }
 
+/// Loads with a MiB of memory, in a pool whose places have more: so it is the
+/// budget that is met, not the pool's end.
+async fn load_with_a_mib(wat: &str) -> Result<Plugin, LoadError> {
+    let runtime = runtime(Budget::default());
+    load_asking(&runtime, wat, "[budget]\nmemory_mib = 1", Allow::Nothing).await
+}
+
 #[tokio::test]
 async fn memory_grows_to_the_cap_and_not_beyond() {
-    let runtime = runtime(budget(BudgetOverrides {
-        memory_mib: Some(1),
-        ..BudgetOverrides::default()
-    }));
     // From 1 page to 16 is a MiB; one more is refused, by -1.
     let wat = runs(
         "(if (i32.ne (memory.grow (i32.const 15)) (i32.const 1)) (then (return (call $digit (i32.const 1)))))
          (if (i32.ne (memory.grow (i32.const 1)) (i32.const -1)) (then (return (call $digit (i32.const 2)))))
          (call $digit (i32.const 0))",
     );
-    let plugin = loaded(&runtime, &wat).await;
+    let plugin = load_with_a_mib(&wat).await.unwrap();
     assert_eq!(run(&plugin).await.unwrap(), "0");
     // The next call starts afresh.
     assert_eq!(run(&plugin).await.unwrap(), "0");
 }
 
 #[tokio::test]
-async fn a_trap_after_refused_memory_says_so_in_the_log() {
-    let log = Log::capture();
+async fn no_plugin_gets_more_memory_than_a_place_in_the_pool_has() {
     let runtime = runtime(budget(BudgetOverrides {
         memory_mib: Some(1),
         ..BudgetOverrides::default()
     }));
-    let plugin = load(
-        &runtime,
-        &runs("(drop (memory.grow (i32.const 999))) (unreachable)"),
-    )
-    .await
-    .unwrap();
+    let operator = BudgetOverrides {
+        memory_mib: Some(64),
+        ..BudgetOverrides::default()
+    };
+    let policy = Policy {
+        budget: Some(operator),
+        ..Policy::default()
+    };
+    let wasm = bytes(&runs("(call $digit (i32.const 0))"));
+    let plugin = runtime.load("probe", wasm, None, policy).await.unwrap();
+    assert_eq!(plugin.budget().memory_bytes, 1 << 20);
+}
+
+#[tokio::test]
+async fn a_trap_after_refused_memory_says_so_in_the_log() {
+    let log = Log::capture();
+    let wat = runs("(drop (memory.grow (i32.const 999))) (unreachable)");
+    let plugin = load_with_a_mib(&wat).await.unwrap();
     assert_eq!(run(&plugin).await, Err(CallError::Trapped));
     assert!(
         log.text().contains("memory_limit_reached=1048576"),
@@ -128,16 +142,16 @@ async fn a_trap_after_refused_memory_says_so_in_the_log() {
 
 #[tokio::test]
 async fn a_guest_that_starts_with_too_much_memory_is_not_loaded() {
-    let runtime = runtime(budget(BudgetOverrides {
-        memory_mib: Some(1),
-        ..BudgetOverrides::default()
-    }));
     let wat = function(Guest {
         pages: 17,
         run: "(call $digit (i32.const 0))".to_owned(),
         ..Guest::default()
     });
-    assert!(load(&runtime, &wat).await.is_err());
+    let error = load_with_a_mib(&wat).await.unwrap_err();
+    assert!(
+        error.to_string().contains("more memory than its budget"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
