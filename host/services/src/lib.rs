@@ -1,4 +1,20 @@
 //! The rules of Coglex, behind both of its doors.
+//!
+//! An HTTP handler and a guest's host function call the same method of the same
+//! service with the same [`Caller`], so that a rule about who may do what is
+//! written once. In here is neither HTTP nor WebAssembly, and no database: the
+//! services speak to a store through a port.
+//!
+//! ```text
+//! HTTP ──┐                       ┌─ embedded (SQLite)
+//!        ├─► documents, accounts ─► storage::DocumentStore
+//! guest ─┘      │        │       └─ mongo
+//!            grants    json
+//! ```
+//!
+//! Read [`documents`] first: what may be said to a store, and what is shown of
+//! it. [`accounts`] are documents too, with fields that only they may touch.
+//! [`json`] is how documents look outside.
 
 pub mod accounts;
 pub mod caller;

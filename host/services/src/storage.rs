@@ -35,4 +35,7 @@ pub trait DocumentStore: Send + Sync + 'static {
     async fn create_index(&self, collection: &str, index: IndexSpec) -> Result<()>;
     /// Names of the collections.
     async fn collections(&self) -> Result<Vec<String>>;
+    /// Ends what the store has open, after the last operation. A store that has
+    /// nothing open need not say so.
+    async fn close(&self) {}
 }

@@ -55,6 +55,10 @@ impl DocumentStore for EmbeddedStore {
         EmbeddedStore::create_index(self, collection, index).await
     }
 
+    async fn close(&self) {
+        EmbeddedStore::close(self).await;
+    }
+
     async fn collections(&self) -> Result<Vec<String>> {
         EmbeddedStore::collections(self).await
     }

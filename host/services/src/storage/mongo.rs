@@ -25,6 +25,9 @@ use error::{is_without_transactions, store_error};
 /// thirty seconds, is longer than a client of ours waits.
 const SERVER_SELECTION: Duration = Duration::from_secs(5);
 
+/// The database where neither the URI nor a setting names one.
+const DEFAULT_DATABASE: &str = "coglex";
+
 /// A database on a MongoDB server or cluster.
 #[derive(Clone)]
 pub struct MongoStore {
@@ -42,10 +45,10 @@ impl std::fmt::Debug for MongoStore {
 }
 
 impl MongoStore {
-    /// A store on the database; `database` wins over the one in the URI.
-    /// `Invalid` when the URI is malformed or names no database. The server
-    /// need not be there yet: connections are made when they are needed, and
-    /// made again when they break.
+    /// A store on the database; `database` wins over the one in the URI, and
+    /// without either it is `coglex`. `Invalid` when the URI is malformed. The
+    /// server need not be there yet: connections are made when they are needed,
+    /// and made again when they break.
     pub async fn connect(uri: &str, database: Option<&str>) -> Result<Self> {
         let mut options = ClientOptions::parse(uri)
             .await
@@ -60,14 +63,10 @@ impl MongoStore {
         options
             .read_concern
             .get_or_insert_with(ReadConcern::majority);
-        let Some(database) = database
+        let database = database
             .map(str::to_owned)
             .or_else(|| options.default_database.clone())
-        else {
-            return Err(StoreError::Invalid(
-                "the MongoDB URI names no database, and none is set beside it".into(),
-            ));
-        };
+            .unwrap_or_else(|| DEFAULT_DATABASE.to_owned());
         let client = Client::with_options(options).map_err(|error| bad_uri(&error))?;
         let database = client.database(&database);
         Ok(Self { client, database })
@@ -76,11 +75,6 @@ impl MongoStore {
     /// Removes the database and all that is in it. For tests.
     pub async fn drop_database(&self) -> Result<()> {
         self.database.drop().await.map_err(store_error)
-    }
-
-    /// Ends the connections.
-    pub async fn close(&self) {
-        self.client.clone().shutdown().await;
     }
 
     fn raw(&self, collection: &str) -> Collection<RawDocumentBuf> {
@@ -255,6 +249,10 @@ impl DocumentStore for MongoStore {
             .await
             .map_err(store_error)?;
         Ok(())
+    }
+
+    async fn close(&self) {
+        self.client.clone().shutdown().await;
     }
 
     async fn collections(&self) -> Result<Vec<String>> {

@@ -5,19 +5,15 @@ use super::*;
 
 #[tokio::test]
 async fn a_uri_that_cannot_be_used_is_invalid_and_not_repeated() {
-    for (uri, database) in [
-        ("", Some("d")),
-        ("http://user:hunter2@localhost", Some("d")),
-        ("mongodb://user:hunter2@", Some("d")),
-        ("mongodb://user:hunter2@localhost:port/", Some("d")),
-        ("mongodb://user:hunter2@localhost/?w=-5", Some("d")),
-        (
-            "mongodb://user:hunter2@localhost/?authMechanism=none",
-            Some("d"),
-        ),
-        ("mongodb://user:hunter2@localhost", None),
+    for uri in [
+        "",
+        "http://user:hunter2@localhost",
+        "mongodb://user:hunter2@",
+        "mongodb://user:hunter2@localhost:port/",
+        "mongodb://user:hunter2@localhost/?w=-5",
+        "mongodb://user:hunter2@localhost/?authMechanism=none",
     ] {
-        let error = MongoStore::connect(uri, database).await.unwrap_err();
+        let error = MongoStore::connect(uri, Some("d")).await.unwrap_err();
         assert!(matches!(error, StoreError::Invalid(_)), "{uri}: {error:?}");
         assert!(
             !format!("{error:?} {error}").contains("hunter2"),
@@ -34,6 +30,10 @@ async fn the_database_is_the_uris_unless_one_is_set() {
     assert!(!format!("{store:?}").contains("hunter2"));
     let store = MongoStore::connect(uri, Some("other")).await.unwrap();
     assert_eq!(store.database.name(), "other");
+    let store = MongoStore::connect("mongodb://127.0.0.1:1", None)
+        .await
+        .unwrap();
+    assert_eq!(store.database.name(), "coglex");
 }
 
 #[tokio::test]

@@ -1,0 +1,194 @@
+//! One walk over what a client sent: every key, path and operator is looked at,
+//! and depth, bytes and operators are counted as it goes.
+
+use bson::{Bson, Document};
+
+use super::visible;
+use crate::error::{Error, Result};
+
+/// Operators that run code, write elsewhere, or reach fields by a computed name
+/// or pattern, which would walk around [`HIDDEN`].
+const REFUSED_OPERATORS: [&str; 9] = [
+    "$where",
+    "$function",
+    "$accumulator",
+    "$out",
+    "$merge",
+    "$jsonSchema",
+    "$getField",
+    "$setField",
+    "$unsetField",
+];
+
+/// Most keys that begin with `$` in one filter or update: each costs work for
+/// every document that is looked at.
+const MAX_OPERATORS: usize = 1_000;
+
+/// One walk over a client's document, counting as it goes.
+pub(super) struct Walk {
+    what: &'static str,
+    depth: usize,
+    max_bytes: usize,
+    bytes: usize,
+    operators: usize,
+}
+
+impl Walk {
+    pub(super) fn new(what: &'static str, depth: usize, max_bytes: usize) -> Self {
+        Self {
+            what,
+            depth,
+            max_bytes,
+            bytes: 0,
+            operators: 0,
+        }
+    }
+
+    /// A filter, or an operand in its language.
+    pub(super) fn query(&mut self, document: &Document, depth: usize, in_expr: bool) -> Result<()> {
+        self.enter(depth)?;
+        for (key, value) in document {
+            self.key(key)?;
+            self.query_value(value, depth, in_expr || key == "$expr")?;
+        }
+        Ok(())
+    }
+
+    /// `depth` is that of the parent.
+    pub(super) fn query_value(&mut self, value: &Bson, depth: usize, in_expr: bool) -> Result<()> {
+        match value {
+            Bson::Document(inner) => self.query(inner, depth + 1, in_expr),
+            Bson::Array(values) => {
+                self.enter(depth + 1)?;
+                values
+                    .iter()
+                    .try_for_each(|value| self.query_value(value, depth + 1, in_expr))
+            }
+            Bson::String(text) => {
+                self.weigh(text.len())?;
+                // `$a.b` is a field's path inside an expression. Outside it is
+                // plain text, but nobody needs these, and one day some operator
+                // will read expressions where today's do not.
+                if text.starts_with('$') {
+                    visible(text)?;
+                }
+                if in_expr && (variable(text, "$$ROOT") || variable(text, "$$CURRENT")) {
+                    return Err(Error::Invalid(
+                        "`$$ROOT` and `$$CURRENT` cannot be used in `$expr`".into(),
+                    ));
+                }
+                Ok(())
+            }
+            scalar => self.scalar(scalar),
+        }
+    }
+
+    /// A document to be stored: no operators anywhere.
+    pub(super) fn stored(&mut self, document: &Document, depth: usize) -> Result<()> {
+        self.enter(depth)?;
+        for (key, value) in document {
+            // The three names of a DBRef are MongoDB's own exception.
+            if key.starts_with('$') && !matches!(key.as_str(), "$ref" | "$id" | "$db") {
+                return Err(Error::Invalid(format!(
+                    "the field name `{}` begins with `$`",
+                    shorten(key)
+                )));
+            }
+            visible(key)?;
+            self.name(key)?;
+            self.stored_value(value, depth)?;
+        }
+        Ok(())
+    }
+
+    /// `depth` is that of the parent.
+    pub(super) fn stored_value(&mut self, value: &Bson, depth: usize) -> Result<()> {
+        match value {
+            Bson::Document(inner) => self.stored(inner, depth + 1),
+            Bson::Array(values) => {
+                self.enter(depth + 1)?;
+                values
+                    .iter()
+                    .try_for_each(|value| self.stored_value(value, depth + 1))
+            }
+            scalar => self.scalar(scalar),
+        }
+    }
+
+    pub(super) fn key(&mut self, key: &str) -> Result<()> {
+        if key.starts_with('$') {
+            self.operators += 1;
+            if self.operators > MAX_OPERATORS {
+                return Err(Error::Invalid(format!(
+                    "the {} has more than {MAX_OPERATORS} operators",
+                    self.what
+                )));
+            }
+            if REFUSED_OPERATORS.contains(&key) {
+                return Err(Error::Invalid(format!(
+                    "the operator `{key}` cannot be used"
+                )));
+            }
+        }
+        visible(key)?;
+        self.name(key)
+    }
+
+    pub(super) fn name(&mut self, name: &str) -> Result<()> {
+        if name.contains('\0') {
+            return Err(Error::Invalid(
+                "a field name contains a NUL character".into(),
+            ));
+        }
+        self.weigh(name.len())
+    }
+
+    fn scalar(&mut self, value: &Bson) -> Result<()> {
+        self.weigh(match value {
+            Bson::String(text) | Bson::Symbol(text) | Bson::JavaScriptCode(text) => text.len(),
+            Bson::Binary(binary) => binary.bytes.len(),
+            Bson::RegularExpression(regex) => regex.pattern.len() + regex.options.len(),
+            Bson::JavaScriptCodeWithScope(_) | Bson::DbPointer(_) => {
+                return Err(Error::Invalid(
+                    "code with a scope and DBPointers are not supported".into(),
+                ));
+            }
+            _ => 0,
+        })
+    }
+
+    fn weigh(&mut self, bytes: usize) -> Result<()> {
+        // Eight for the type, the terminators and a number's bytes.
+        self.bytes += bytes + 8;
+        if self.bytes > self.max_bytes {
+            return Err(Error::TooLarge(format!(
+                "the {} is larger than {} bytes",
+                self.what, self.max_bytes
+            )));
+        }
+        Ok(())
+    }
+
+    fn enter(&self, depth: usize) -> Result<()> {
+        if depth > self.depth {
+            return Err(Error::Invalid(format!(
+                "the {} is nested deeper than {} levels",
+                self.what, self.depth
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Whether `text` is the variable or a path into it.
+fn variable(text: &str, name: &str) -> bool {
+    text.strip_prefix(name)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// A client's own name in a message: long ones are cut.
+fn shorten(name: &str) -> &str {
+    name.char_indices()
+        .nth(60)
+        .map_or(name, |(end, _)| name.get(..end).unwrap_or(name))
+}
