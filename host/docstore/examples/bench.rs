@@ -43,15 +43,22 @@ impl Log {
         let mut file = File::create(path).unwrap();
         let (sender, mut receiver) = mpsc::channel::<(Vec<u8>, oneshot::Sender<()>)>(1_024);
         std::thread::spawn(move || {
+            let mut crowded = false;
             while let Some((bytes, reply)) = receiver.blocking_recv() {
                 let mut replies = vec![reply];
                 let mut batch = bytes;
+                // After a flush all clients wake at once; a log that did not let
+                // them speak first would flush for each.
+                if crowded {
+                    std::thread::sleep(Duration::from_micros(50));
+                }
                 while let Ok((bytes, reply)) = receiver.try_recv() {
                     batch.extend_from_slice(&bytes);
                     replies.push(reply);
                 }
                 file.write_all(&batch).unwrap();
                 file.sync_data().unwrap();
+                crowded = replies.len() > 1;
                 for reply in replies {
                     let _ = reply.send(());
                 }

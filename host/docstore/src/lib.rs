@@ -5,8 +5,10 @@
 //! server. It knows nothing of HTTP, of users or of plugins: whoever may call it
 //! may do everything.
 
+mod aggregate;
 mod cursor;
 mod engine;
+mod expression;
 mod keys;
 mod number;
 mod order;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bson::{Bson, Document, RawDocumentBuf, doc};
 
+use crate::aggregate::Pipeline;
 use crate::cursor::Cursor;
 use crate::engine::backup;
 use crate::engine::catalog::{Catalog, Shared};
@@ -16,7 +17,7 @@ use crate::engine::checkpoint::Checkpointer;
 use crate::engine::expiry::Expiry;
 use crate::engine::plan;
 use crate::engine::read::{self, Limits, Query};
-use crate::engine::readers::Readers;
+use crate::engine::readers::{Readers, STACK};
 use crate::engine::sqlite::{self, Session, Sql, blob};
 use crate::engine::write::{Answer, Operation, check_index, is_id_index};
 use crate::engine::writer::Writer;
@@ -46,6 +47,9 @@ pub struct Options {
     /// Bytes that a sort, or another step that must hold its input, may hold.
     /// Default: 64 MiB.
     pub max_result_bytes: usize,
+    /// Bytes that the file may grow to; writes beyond are refused as if the disk
+    /// were full. Default: no bound but the disk.
+    pub max_file_bytes: Option<u64>,
     /// How often documents are looked for whose time has come. Default: one
     /// minute.
     pub expire_every: Duration,
@@ -59,6 +63,7 @@ impl Default for Options {
                 .max(2),
             max_document_bytes: 16 << 20,
             max_result_bytes: 64 << 20,
+            max_file_bytes: None,
             expire_every: Duration::from_secs(60),
         }
     }
@@ -92,12 +97,19 @@ impl Store {
     pub fn open(path: &Path, options: Options) -> Result<Self> {
         let lock = lock(path)?;
         let created = create_private(path)?;
-        let connection = sqlite::open_writer(path)?;
+        let mut connection = sqlite::open_writer(path)?;
         if created {
             sync_folder(path)?;
         }
         let catalog = Arc::new(Shared::new(Catalog::load(&connection)?));
+        if let Some(bytes) = options.max_file_bytes {
+            sqlite::bound(&connection, bytes)?;
+        }
         let checkpointer = Arc::new(Checkpointer::default());
+        sqlite::on_commit(&mut connection, {
+            let checkpointer = Arc::clone(&checkpointer);
+            move |pages| checkpointer.committed(pages)
+        })?;
         let (readers, mut threads) = Readers::start(path, options.readers.max(1))?;
         let (writer, thread) = Writer::new(
             connection,
@@ -354,6 +366,31 @@ impl Store {
             .await
     }
 
+    /// Runs an aggregation pipeline on one snapshot. Its result, and what its
+    /// stages must hold, is bounded by [`Options::max_result_bytes`] each.
+    pub async fn aggregate(
+        &self,
+        collection: &str,
+        pipeline: Vec<Document>,
+        max_time: Option<Duration>,
+    ) -> Result<Vec<RawDocumentBuf>> {
+        validate::collection_name(collection)?;
+        let pipeline = Pipeline::compile(&pipeline)?;
+        let (name, shared) = (collection.to_owned(), Arc::clone(&self.0.catalog));
+        let max_bytes = self.0.options.max_result_bytes;
+        let deadline = max_time.and_then(|time| Instant::now().checked_add(time));
+        let limits = Limits {
+            deadline,
+            abandoned: None,
+        };
+        self.0
+            .readers
+            .run(limits, move |session, limits| {
+                fresh(|| pipeline.run(session, &shared.get(), &name, max_bytes, limits))
+            })
+            .await
+    }
+
     /// Reads everything and reports what is not as it should be.
     pub async fn check(&self) -> Result<CheckReport> {
         let shared = Arc::clone(&self.0.catalog);
@@ -415,7 +452,9 @@ fn spawn<F>(name: &str, work: F) -> Result<JoinHandle<()>>
 where
     F: FnOnce() + Send + 'static,
 {
-    let builder = std::thread::Builder::new().name(name.to_owned());
+    let builder = std::thread::Builder::new()
+        .name(name.to_owned())
+        .stack_size(STACK);
     builder
         .spawn(work)
         .map_err(|error| Error::Unavailable(Box::new(error)))

@@ -15,7 +15,7 @@ use bson::{Bson, DateTime, Document, RawDocumentBuf};
 use crate::error::{Error, Result};
 use crate::model::{Change, Update};
 use crate::query::Filter;
-use crate::value::{self, Value, field};
+use crate::value::{self, field};
 
 use operator::Operator;
 use tree::{Context, UpdatePath};
@@ -190,7 +190,7 @@ fn element_matches(filter: &Filter, key: &str, element: &Bson) -> Result<bool> {
     let mut wrapper = Document::new();
     wrapper.insert(key, element.clone());
     let raw = value::encode(&wrapper)?;
-    Ok(filter.matches(Value::document(raw.as_bytes()).bytes)?)
+    filter.matches(raw.as_bytes())
 }
 
 #[cfg(test)]

@@ -1459,3 +1459,97 @@ async fn a_check_finds_what_is_wrong_and_a_rebuild_mends_indexes() {
         "the rest is readable"
     );
 }
+
+#[tokio::test]
+async fn a_full_disk_refuses_writes_and_recovers() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options {
+        max_file_bytes: Some(1 << 20),
+        ..Options::default()
+    };
+    let store = Store::open(&folder.path().join("data.db"), options).unwrap();
+    let big = |n: i32| raw(doc! { "_id": n, "s": "x".repeat(50_000) });
+    let mut stored = 0;
+    let refusal = loop {
+        match store.insert("things", vec![big(stored)]).await {
+            Ok(()) => stored += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refusal, Error::Unavailable(_)), "{refusal}");
+    assert!((10..21).contains(&stored), "{stored}");
+    // Many at once: some fit, some do not, and what was refused is not there.
+    let tasks: Vec<_> = (100..140)
+        .map(|n| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                (
+                    n,
+                    store
+                        .insert(
+                            "things",
+                            vec![raw(doc! { "_id": n, "s": "y".repeat(2_000) })],
+                        )
+                        .await
+                        .is_ok(),
+                )
+            })
+        })
+        .collect();
+    for task in tasks {
+        let (n, accepted) = task.await.unwrap();
+        assert_eq!(
+            store.get("things", n.into()).await.unwrap().is_some(),
+            accepted,
+            "{n}"
+        );
+    }
+    assert_eq!(
+        store
+            .delete("things", doc! { "_id": { "$lt": 5 } }, true)
+            .await
+            .unwrap(),
+        5
+    );
+    store.insert("things", vec![big(1)]).await.unwrap();
+    assert_eq!(store.check().await.unwrap().problems, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_dropped_find_does_no_harm() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(
+        &folder.path().join("data.db"),
+        Options {
+            readers: 1,
+            ..Options::default()
+        },
+    )
+    .unwrap();
+    insert(&store, (0..20_000).map(|n| doc! { "_id": n })).await;
+    for _ in 0..200 {
+        let mut cursor = store
+            .find(
+                "things",
+                Find {
+                    filter: doc! { "x": 1 },
+                    ..Find::default()
+                },
+            )
+            .await
+            .unwrap();
+        let waited = tokio::time::timeout(Duration::from_micros(50), cursor.next_batch()).await;
+        if waited.is_err() {
+            assert_eq!(
+                cursor.next_batch().await.unwrap(),
+                None,
+                "a cursor that was given up has ended"
+            );
+        }
+    }
+    // The abandoned scans stopped: the one reader answers at once.
+    tokio::time::timeout(Duration::from_secs(2), store.get("things", 1.into()))
+        .await
+        .unwrap()
+        .unwrap();
+}

@@ -5,7 +5,6 @@
 //! transactions, which is short as most of it has been moved by then.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,10 +12,10 @@ use rusqlite::Connection;
 
 use crate::engine::sqlite;
 
-/// The log's size, in pages of 4 KiB, at which the writer empties it.
-const LOG_PAGES: i64 = 16_384;
-/// Transactions after which the thread looks at the log.
-const EVERY: u32 = 64;
+/// Pages of 4 KiB that the log may gain before the thread moves them.
+const MOVE_AFTER: u32 = 4_096;
+/// Pages in the log at which the writer starts it anew.
+const RESTART_AFTER: u32 = 16_384;
 /// How long the log may hold something in an idle store.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -25,13 +24,26 @@ const IDLE: Duration = Duration::from_secs(1);
 pub(crate) struct Checkpointer {
     state: Mutex<State>,
     wake: Condvar,
-    crowded: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    transactions: u32,
+    /// Pages in the log, as of the last commit.
+    pages: u32,
+    /// Pages that were in it when they were last moved.
+    moved: u32,
     closed: bool,
+}
+
+impl State {
+    fn waiting(&self) -> u32 {
+        // A log that started anew counts from zero again.
+        if self.pages < self.moved {
+            self.pages
+        } else {
+            self.pages - self.moved
+        }
+    }
 }
 
 impl Checkpointer {
@@ -39,19 +51,22 @@ impl Checkpointer {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The writer committed a transaction.
-    pub(crate) fn written(&self) {
+    /// Called after each commit, with the pages that are in the log now.
+    pub(crate) fn committed(&self, pages: u32) {
         let mut state = self.lock();
-        state.transactions += 1;
-        if state.transactions == EVERY {
+        state.pages = pages;
+        if state.waiting() >= MOVE_AFTER {
             self.wake.notify_one();
         }
     }
 
     /// Called by the writer between two transactions.
     pub(crate) fn make_room(&self, connection: &Connection) {
-        if self.crowded.swap(false, Ordering::Relaxed) {
-            checkpoint(connection, "TRUNCATE");
+        if self.lock().pages >= RESTART_AFTER {
+            // The log keeps its size, as overwriting is cheaper than growing.
+            checkpoint(connection, "RESTART");
+            let mut state = self.lock();
+            (state.pages, state.moved) = (0, 0);
         }
     }
 
@@ -77,7 +92,7 @@ impl Checkpointer {
         loop {
             let mut state = self.lock();
             let mut idle = false;
-            while !state.closed && state.transactions < EVERY && !(idle && state.transactions > 0) {
+            while !state.closed && state.waiting() < MOVE_AFTER && !(idle && state.waiting() > 0) {
                 let (again, timeout) = self
                     .wake
                     .wait_timeout(state, IDLE)
@@ -88,25 +103,20 @@ impl Checkpointer {
             if state.closed {
                 return;
             }
-            state.transactions = 0;
+            state.moved = state.pages;
             drop(state);
-            if checkpoint(&connection, "PASSIVE") > LOG_PAGES {
-                self.crowded.store(true, Ordering::Relaxed);
-            }
+            checkpoint(&connection, "PASSIVE");
         }
     }
 }
 
-/// Runs a checkpoint; answers the pages in the log.
-fn checkpoint(connection: &Connection, mode: &str) -> i64 {
-    let pages = connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
-        row.get(1)
-    });
-    pages.unwrap_or_else(|error| {
+/// Runs a checkpoint.
+fn checkpoint(connection: &Connection, mode: &str) {
+    let done = connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()));
+    if let Err(error) = done {
         tracing::warn!(
             error = &error as &dyn std::error::Error,
             "a checkpoint failed"
         );
-        0
-    })
+    }
 }

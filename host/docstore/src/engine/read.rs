@@ -34,7 +34,7 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let late = self
             .deadline
             .is_some_and(|deadline| Instant::now() >= deadline);
@@ -352,10 +352,6 @@ pub(crate) fn batch(
     progress: &mut Progress,
     limits: &Limits,
 ) -> Result<Option<Vec<RawDocumentBuf>>> {
-    if progress.left == 0 {
-        return Ok(None);
-    }
-    limits.check()?;
     let resumed = match &progress.source {
         // Should the index be gone, the rows after the last one go on without.
         Some(Source::Key { .. }) => Some(Source::Scan),
@@ -368,13 +364,18 @@ pub(crate) fn batch(
     answer
 }
 
-fn portion(
+/// As [`batch`], inside the caller's snapshot if there is one.
+pub(crate) fn portion(
     session: &mut Session<'_>,
     collection: &Collection,
     query: &Query,
     progress: &mut Progress,
     limits: &Limits,
 ) -> Result<Option<Vec<RawDocumentBuf>>> {
+    if progress.left == 0 {
+        return Ok(None);
+    }
+    limits.check()?;
     session.snapshot(|session| {
         let source = match progress.source.take() {
             Some(source) => source,

@@ -20,6 +20,9 @@ use crate::error::{Error, Result};
 /// Jobs that may wait for each thread before callers wait to hand theirs in.
 const WAITING_PER_READER: usize = 128;
 
+/// Bytes of a thread's stack: documents are walked recursively.
+pub(crate) const STACK: usize = 8 << 20;
+
 type Job = Box<dyn FnOnce(&mut Session<'_>) + Send>;
 
 /// The pool of reader threads.
@@ -57,6 +60,7 @@ impl Readers {
             let (queue, path) = (Arc::clone(&queue), path.to_owned());
             let thread = std::thread::Builder::new()
                 .name(format!("docstore-read-{number}"))
+                .stack_size(STACK)
                 .spawn(move || serve(&queue, &path))
                 .map_err(|error| Error::Unavailable(Box::new(error)))?;
             threads.push(thread);

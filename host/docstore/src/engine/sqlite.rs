@@ -191,8 +191,11 @@ impl<'c> Session<'c> {
         Ok(found)
     }
 
-    /// Runs `work` on one snapshot of the data.
+    /// Runs `work` on one snapshot of the data; on the current one, if there is.
     pub(crate) fn snapshot<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        if !self.connection.is_autocommit() {
+            return work(self);
+        }
         self.control(Sql::Begin)?;
         let answer = self
             .first(Sql::Touch, 0, [], |_| Ok(()))
@@ -264,7 +267,6 @@ pub(crate) fn integer(row: &Row<'_>, column: usize) -> Result<i64> {
 
 /// Opens the connection that writes; makes the tables of a new file.
 pub(crate) fn open_writer(path: &Path) -> Result<Connection> {
-    quiet_memory_statistics();
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -298,6 +300,29 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection> {
     Ok(connection)
 }
 
+/// Bounds the file's size, for this connection's writes.
+pub(crate) fn bound(connection: &Connection, bytes: u64) -> Result<()> {
+    let page: u32 = connection
+        .query_row("PRAGMA page_size", [], |row| row.get(0))
+        .map_err(unavailable)?;
+    let pages = (bytes / u64::from(page.max(1))).clamp(16, u64::from(u32::MAX - 1));
+    connection
+        .query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
+        .map_err(unavailable)
+}
+
+/// Tells `hear` after each commit how many pages the log holds.
+pub(crate) fn on_commit(
+    connection: &mut Connection,
+    hear: impl Fn(u32) + Send + 'static,
+) -> Result<()> {
+    let hook = move |_: &mut rusqlite::hooks::Wal, pages: i32| {
+        hear(pages.unsigned_abs());
+        Ok(())
+    };
+    connection.wal_hook(Some(hook)).map_err(unavailable)
+}
+
 /// Opens a connection for reading, or for checkpoints.
 pub(crate) fn open_other(path: &Path, read_only: bool) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -318,7 +343,7 @@ fn configure(connection: &Connection) -> Result<()> {
     // 16 MiB of page cache for each connection, beside the system's own.
     connection
         .execute_batch(
-            "PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF;",
+            "PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF; PRAGMA mmap_size = 2147418112;",
         )
         .map_err(unavailable)
 }
@@ -346,18 +371,4 @@ fn create(connection: &Connection) -> Result<()> {
              COMMIT;"
         ))
         .map_err(unavailable)
-}
-
-/// SQLite counts every allocation under one lock, which all threads would
-/// share. Turned off before the first connection; later calls change nothing.
-fn quiet_memory_statistics() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
-        #[expect(unsafe_code, reason = "rusqlite has no safe wrapper for this option")]
-        // SAFETY: the option takes one int. SQLite refuses the call with an
-        // error, without other effect, when it has been initialised already.
-        unsafe {
-            rusqlite::ffi::sqlite3_config(rusqlite::ffi::SQLITE_CONFIG_MEMSTATUS, 0_i32);
-        }
-    });
 }

@@ -146,7 +146,6 @@ impl WriterThread {
                     first,
                     &mut self.requests,
                 );
-                self.checkpointer.written();
             }
         }
         self.requests.close();

@@ -1,6 +1,9 @@
 //! From a filter document to the tree that is run, with every refusal.
 
+use std::sync::Arc;
+
 use crate::error::{Error, Result};
+use crate::expression::Expression;
 use crate::number::Number;
 use crate::order;
 use crate::path::Path;
@@ -12,17 +15,29 @@ use crate::value::{Kind, OwnedValue, Value};
 /// client can ask for on each document.
 const MAX_OPERANDS: usize = 100_000;
 
-/// Compiles a filter document.
-pub(crate) fn filter(document: Value<'_>) -> Result<Node> {
+/// Compiles a filter document. `names` are the variables that `$expr` may use;
+/// where there are none, it has no place.
+pub(crate) fn filter(document: Value<'_>, names: Option<&[String]>) -> Result<Node> {
     let mut nodes = Vec::new();
     for element in document.elements() {
         let (name, operand) = element?;
         let name = utf8(name)?;
         match name {
-            "$and" => nodes.push(Node::And(clauses(name, operand)?)),
-            "$or" => nodes.push(Node::Or(clauses(name, operand)?)),
-            "$nor" => nodes.push(not(Node::Or(clauses(name, operand)?))),
+            "$and" => nodes.push(Node::And(clauses(name, operand, names)?)),
+            "$or" => nodes.push(Node::Or(clauses(name, operand, names)?)),
+            "$nor" => nodes.push(not(Node::Or(clauses(name, operand, names)?))),
             "$comment" => {}
+            "$expr" => match names {
+                Some(names) => {
+                    let expression = Expression::compile(&operand.to_bson()?, names)?;
+                    nodes.push(Node::Expression(Arc::new(expression)));
+                }
+                None => {
+                    return Err(Error::Invalid(
+                        "$expr cannot stand inside $elemMatch".into(),
+                    ));
+                }
+            },
             _ if name.starts_with('$') => return Err(unknown(name, "")),
             _ => nodes.extend(condition(Path::parse(name)?, operand)?),
         }
@@ -41,7 +56,7 @@ pub(crate) fn filter(document: Value<'_>) -> Result<Node> {
     })
 }
 
-fn clauses(operator: &str, operand: Value<'_>) -> Result<Vec<Node>> {
+fn clauses(operator: &str, operand: Value<'_>, names: Option<&[String]>) -> Result<Vec<Node>> {
     if operand.kind != Kind::Array || operand.len()? == 0 {
         return Err(Error::Invalid(format!(
             "{operator} needs a list of at least one filter"
@@ -50,7 +65,7 @@ fn clauses(operator: &str, operand: Value<'_>) -> Result<Vec<Node>> {
     operand
         .values()
         .map(|clause| match clause? {
-            clause if clause.kind == Kind::Document => filter(clause),
+            clause if clause.kind == Kind::Document => filter(clause, names),
             _ => Err(Error::Invalid(format!(
                 "every entry of {operator} must be a filter document"
             ))),
@@ -403,7 +418,7 @@ fn element_match(path: &Path, operand: Value<'_>) -> Result<Node> {
     let node = if on_values {
         Node::And(operators(&this, operand)?)
     } else {
-        Node::And(vec![leaf(&this, Test::Container), filter(operand)?])
+        Node::And(vec![leaf(&this, Test::Container), filter(operand, None)?])
     };
     Ok(Node::Element {
         path: path.clone(),

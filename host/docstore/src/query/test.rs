@@ -77,6 +77,17 @@ impl Comparison {
 }
 
 impl Test {
+    /// Equal to one of the values.
+    pub(crate) fn any_of(mut values: Vec<OwnedValue>, null: bool) -> Self {
+        // The values were encoded by us, so comparing them cannot fail.
+        values.sort_by(|a, b| order::compare(a.get(), b.get()).unwrap_or(Ordering::Equal));
+        Test::In {
+            values,
+            patterns: Vec::new(),
+            null,
+        }
+    }
+
     pub(crate) fn passes(&self, value: Option<Value<'_>>) -> Result<bool, Corrupt> {
         match self {
             Test::Compare {
