@@ -11,6 +11,7 @@ use coglex_services::accounts::{AuthSettings, SigningKey};
 use coglex_services::documents::DocumentLimits;
 use coglex_services::storage::DocumentStore;
 use coglex_services::storage::embedded::{EmbeddedOptions, EmbeddedStore};
+use coglex_services::storage::mongo::MongoStore;
 use coglex_services::{Accounts, Documents, Services};
 
 use crate::config::{self, Config, PluginsConfig, Secret};
@@ -65,9 +66,27 @@ impl App {
     }
 }
 
-/// Opens the embedded store in the data folder, which is made when absent.
-pub fn open_store(config: &Config) -> anyhow::Result<EmbeddedStore> {
+/// Opens the store: MongoDB where it is configured, else the embedded one in the
+/// data folder, which is made when absent.
+pub async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn DocumentStore>> {
     config::private_dir(&config.data.dir)?;
+    match &config.mongodb.uri {
+        Some(uri) => {
+            let database = config.mongodb.database.as_deref();
+            let store = MongoStore::connect(uri.expose(), database)
+                .await
+                .context("the setting mongodb.uri cannot be used")?;
+            // The server may come later; until then requests are answered 503.
+            if let Err(error) = store.ping().await {
+                tracing::warn!(%error, "MongoDB does not answer yet");
+            }
+            Ok(Arc::new(store))
+        }
+        None => Ok(Arc::new(open_embedded(config)?)),
+    }
+}
+
+fn open_embedded(config: &Config) -> anyhow::Result<EmbeddedStore> {
     let path = config.data.dir.join("documents.db");
     let options = EmbeddedOptions {
         max_document_bytes: config.storage.document_limit,
@@ -164,7 +183,7 @@ fn policy(plugins: &PluginsConfig, granting: Granting, name: &str) -> Policy {
 fn auth_settings(config: &Config) -> anyhow::Result<AuthSettings> {
     let auth = &config.auth;
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
-    let signing_key = config::signing_key(&config.data.dir)?;
+    let signing_key = config::signing_key(auth.signing_key.as_ref(), &config.data.dir)?;
     let settings = AuthSettings {
         // At most 4 GiB by its setting, so KiB always fit.
         argon2_memory_kib: u32::try_from(auth.argon2_memory / 1024).unwrap_or(u32::MAX),

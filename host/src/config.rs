@@ -40,6 +40,9 @@ pub struct Config {
     pub server: ServerConfig,
     /// Where things are kept.
     pub data: DataConfig,
+    /// The database.
+    #[serde(default)]
+    pub mongodb: MongodbConfig,
     /// The storage service.
     pub storage: StorageConfig,
     /// The auth service.
@@ -105,7 +108,6 @@ pub fn load(inputs: &Inputs) -> anyhow::Result<Loaded> {
     for (name, value) in &inputs.environment {
         variables.insert(name.clone(), (value.clone(), "the environment"));
     }
-    refuse_mongodb(&variables)?;
 
     let mut layers = Figment::new();
     for setting in SETTINGS {
@@ -188,25 +190,9 @@ fn file(inputs: &Inputs, variables: &Variables) -> anyhow::Result<Option<(PathBu
     }
 }
 
-/// A server that quietly used another database than the one it was told to use
-/// would look as if it had lost everything.
-fn refuse_mongodb(variables: &Variables) -> anyhow::Result<()> {
-    for name in ["MONGODB_URI", "COGLEX_MONGODB_URI"] {
-        if let Some((value, place)) = variables.get(name)
-            && !value.is_empty()
-        {
-            bail!(
-                "{name} is set in {place}, but this build has only the embedded store; unset it to store documents in data.dir"
-            );
-        }
-    }
-    Ok(())
-}
-
 fn warnings(variables: &Variables) -> Vec<String> {
     /// The original's variables for services that this build does not have.
     const UNSERVED: &[&str] = &[
-        "MONGODB_DATABASE",
         "STRIPE_SECRET_KEY",
         "STRIPE_WEBHOOK_SECRET",
         "STRIPE_API_BASE",

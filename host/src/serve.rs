@@ -41,8 +41,8 @@ async fn run(loaded: Loaded, dev: Option<Dev>) -> anyhow::Result<()> {
     } else {
         Granting::Configured
     };
-    let store = open_store(&loaded.config)?;
-    let app = App::new(loaded.config, Arc::new(store.clone()), granting)?;
+    let store = open_store(&loaded.config).await?;
+    let app = App::new(loaded.config, Arc::clone(&store), granting)?;
     let state = AppState::from(app);
     let front = http::front(state.clone())?;
     let (listener, address) = server::listen(&state.config.server).await?;

@@ -50,8 +50,15 @@ pub fn api_key(configured: Option<&Secret>, data_dir: &Path) -> anyhow::Result<(
 
 /// The key that signs access tokens. Apart from the API key, so that neither
 /// can be derived from the other or has to change with it.
-pub fn signing_key(data_dir: &Path) -> anyhow::Result<Secret> {
-    kept(&data_dir.join("signing-key")).map(|(key, _)| key)
+pub fn signing_key(configured: Option<&Secret>, data_dir: &Path) -> anyhow::Result<Secret> {
+    match configured {
+        // HS256 asks for a key as long as its hash (RFC 7518, section 3.2).
+        Some(key) if key.expose().len() < 32 => {
+            anyhow::bail!("the setting auth.signing_key must have at least 32 characters")
+        }
+        Some(key) => Ok(key.clone()),
+        None => kept(&data_dir.join("signing-key")).map(|(key, _)| key),
+    }
 }
 
 /// Makes a folder that only its owner can enter; an existing one stays as it is.
@@ -138,7 +145,10 @@ mod tests {
         assert!(created && first.expose().len() == 64);
         let (second, created) = api_key(None, dir.path()).unwrap();
         assert!(!created && first.expose() == second.expose());
-        assert_ne!(signing_key(dir.path()).unwrap().expose(), first.expose());
+        assert_ne!(
+            signing_key(None, dir.path()).unwrap().expose(),
+            first.expose()
+        );
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt as _;

@@ -71,6 +71,16 @@ pub struct DataConfig {
     pub dir: PathBuf,
 }
 
+/// `mongodb.*`: the database, where it is not the embedded store.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MongodbConfig {
+    /// The connection string; it may hold a password.
+    pub uri: Option<Secret>,
+    /// The database; else the one of the connection string.
+    pub database: Option<String>,
+}
+
 /// `storage.*`: limits of the storage service.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -103,6 +113,8 @@ pub struct AuthConfig {
     pub argon2_lanes: u32,
     /// Hashings at once; half of the cores when unset.
     pub hash_concurrency: Option<usize>,
+    /// The key that signs access tokens, unless it is generated.
+    pub signing_key: Option<Secret>,
     /// Hashings that may wait.
     pub hash_queue: usize,
 }

@@ -190,6 +190,20 @@ pub static SETTINGS: &[Setting] = &[
         aliases: &[],
     },
     Setting {
+        name: "mongodb.uri",
+        kind: Kind::Secret,
+        default: Computed("none: documents are kept in data.dir"),
+        help: "Connection string of a MongoDB server or cluster that keeps the documents.",
+        aliases: &["MONGODB_URI"],
+    },
+    Setting {
+        name: "mongodb.database",
+        kind: Kind::Text,
+        default: Computed("the one that mongodb.uri names, else coglex"),
+        help: "Database on that server.",
+        aliases: &["MONGODB_DATABASE"],
+    },
+    Setting {
         name: "storage.page_limit",
         kind: Kind::Count {
             min: 1,
@@ -262,6 +276,13 @@ pub static SETTINGS: &[Setting] = &[
         kind: Kind::Count { min: 1, max: 1024 },
         default: Computed("half of the cores"),
         help: "Passwords that are hashed at once, so that a storm of sign-ins leaves room for the rest.",
+        aliases: &[],
+    },
+    Setting {
+        name: "auth.signing_key",
+        kind: Kind::Secret,
+        default: Computed("generated, kept in data.dir"),
+        help: "Key that signs access tokens, at least 32 characters; the same on all hosts of one database.",
         aliases: &[],
     },
     Setting {

@@ -91,8 +91,12 @@ fn bad_settings_stop_the_start_with_one_sentence() {
         "coglex.toml sets server.prot, which is no setting; `coglex serve --help` lists them all",
     );
     check(
-        refusal(&[], &[("MONGODB_URI", "mongodb://127.0.0.1/")], &["serve"]),
-        "MONGODB_URI is set in the environment, but this build has only the embedded store; unset it to store documents in data.dir",
+        refusal(
+            &[],
+            &[("MONGODB_URI", "postgres://user:hunter2@db/")],
+            &["serve"],
+        ),
+        "the setting mongodb.uri cannot be used: An invalid argument was provided: unsupported connection string scheme: postgres",
     );
     check(
         refusal(

@@ -13,5 +13,6 @@ mod auth;
 mod config;
 mod durability;
 mod errors;
+mod mongodb;
 mod static_files;
 mod storage;

@@ -290,7 +290,8 @@ fn id_of(document: &RawDocumentBuf) -> Option<Bson> {
 
 /// What the driver says of a URI, which never repeats the URI's password.
 fn bad_uri(error: &DriverError) -> StoreError {
-    StoreError::Invalid(format!("the MongoDB URI cannot be used: {error}"))
+    // The kind alone: the whole error goes on about labels and responses.
+    StoreError::Invalid(error.kind.to_string())
 }
 
 #[cfg(test)]
