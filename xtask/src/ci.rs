@@ -15,7 +15,6 @@ pub(crate) fn run() -> anyhow::Result<()> {
             "clippy",
             "--workspace",
             "--all-targets",
-            "--quiet",
             "--",
             "-D",
             "warnings",
@@ -23,7 +22,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         process::run(cargo().args(clippy))
     })?;
     process::step("building the documentation", || {
-        let doc = ["doc", "--workspace", "--no-deps", "--quiet"];
+        let doc = ["doc", "--workspace", "--no-deps"];
         process::run(cargo().args(doc).env("RUSTDOCFLAGS", "-D warnings"))
     })?;
     test::run(&test::Options::default())

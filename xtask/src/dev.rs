@@ -56,6 +56,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             .arg(workspace::root().join(plugin.dir));
     }
     coglex.args(&options.coglex);
+    process::forget_own_package(&mut coglex);
     // The builds that it starts find our components up to date, and the compiler.
     coglex
         .env("CARGO_TARGET_DIR", guests::target())

@@ -77,7 +77,22 @@ pub(crate) fn run_within(command: &mut Command, limit: Duration) -> anyhow::Resu
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new("cargo");
     command.current_dir(crate::workspace::root());
+    forget_own_package(&mut command);
     command
+}
+
+/// Takes out what the cargo that runs xtask says about xtask. Build scripts that
+/// look at it would run again, and what depends on them would be built again,
+/// whenever xtask and a plain cargo take turns.
+pub(crate) fn forget_own_package(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let own = name.to_str().is_some_and(|name| {
+            name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+        });
+        if own {
+            command.env_remove(name);
+        }
+    }
 }
 
 fn check(command: &Command, status: ExitStatus) -> anyhow::Result<()> {
