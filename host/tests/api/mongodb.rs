@@ -15,7 +15,7 @@ use crate::support::{API_KEY, PATIENCE, TestServer};
 fn database_address() -> Option<String> {
     let uri = std::env::var("COGLEX_TEST_MONGODB_URI").ok();
     if uri.is_none() {
-        println!("skipped: COGLEX_TEST_MONGODB_URI is not set; `cargo xtask test` sets it");
+        eprintln!("skipped: COGLEX_TEST_MONGODB_URI is not set; `cargo xtask test` sets it");
     }
     let uri = uri?;
     let rest = uri.strip_prefix("mongodb://").unwrap_or(&uri);
