@@ -52,9 +52,9 @@ impl Projection {
         }
         let mut compiler = Compiler::default();
         compiler.document("", document)?;
-        let include = compiler.include.unwrap_or(
-            compiler.default_include || compiler.id == Some(true) && compiler.fields.is_empty(),
-        );
+        let include = compiler
+            .include
+            .unwrap_or(compiler.default_include || compiler.id == Some(true));
         let mut fields = compiler.fields;
         let id = match (include, compiler.id) {
             (true, Some(false)) | (false, None) => None,

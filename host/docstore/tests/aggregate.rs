@@ -497,6 +497,7 @@ async fn expressions_give_mongodbs_values() {
         ),
         (bson!({ "$concat": ["$item", "-", "x"] }), bson!("pen-x")),
         (bson!({ "$concat": ["$item", null] }), Bson::Null),
+        (bson!({ "$add": [null, "x"] }), Bson::Null),
         (bson!({ "$toUpper": "$item" }), bson!("PEN")),
         (bson!({ "$toLower": null }), bson!("")),
         (bson!({ "$substrCP": ["héllo", 1, 3] }), bson!("éll")),
@@ -649,6 +650,10 @@ async fn expressions_give_mongodbs_values() {
     for (expression, why) in [
         (bson!({ "$divide": [1, 0] }), "divide by zero"),
         (bson!({ "$add": ["x", 1] }), "$add needs numbers"),
+        (
+            bson!({ "$setUnion": [1, null] }),
+            "$setUnion needs an array",
+        ),
         (bson!({ "$size": "$item" }), "$size needs an array"),
         (bson!({ "$toInt": "x" }), "$toInt cannot convert"),
         (bson!({ "$toInt": 3e9 }), "$toInt cannot convert"),

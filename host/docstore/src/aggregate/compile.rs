@@ -9,6 +9,7 @@ use crate::aggregate::stage::{Lookup, Stage};
 use crate::error::{Error, Result};
 use crate::expression::Expression;
 use crate::keys::KeyPattern;
+use crate::path::Path;
 use crate::query::Filter;
 use crate::validate;
 
@@ -320,9 +321,10 @@ fn lookup(name: &str, options: &Document, names: &[String], nesting: usize) -> R
     let target = field(name, options.get("as").ok_or_else(|| needs(name, "as"))?)?;
     let fields = match (options.get("localField"), options.get("foreignField")) {
         (None, None) => None,
-        (Some(local), Some(foreign)) => {
-            Some((field(name, local)?, field(name, foreign)?.join(".")))
-        }
+        (Some(local), Some(foreign)) => Some((
+            Path::parse(&field(name, local)?.join("."))?,
+            field(name, foreign)?.join("."),
+        )),
         _ => return Err(needs(name, "both localField and foreignField")),
     };
     let mut variables = Vec::new();

@@ -16,8 +16,9 @@ use crate::engine::sqlite::Session;
 use crate::error::{Error, Result};
 use crate::expression::{self, Environment, Expression, Scope};
 use crate::keys::KeyPattern;
+use crate::path::{Leaf, Path};
 use crate::query::Filter;
-use crate::value;
+use crate::value::{self, Kind, Value};
 
 /// Documents between two looks at the clock.
 const CHECK_EVERY: usize = 256;
@@ -655,29 +656,35 @@ fn look_up(
     };
     let mut stages = Vec::with_capacity(lookup.pipeline.stages.len() + 1);
     if let Some((local, foreign)) = &lookup.fields {
-        let value =
-            expression::lookup(&Bson::Document(document.clone()), local).unwrap_or(Bson::Null);
-        stages.push(Stage::Match(joined(foreign, value)?));
+        let filter = Filter::any_of(foreign, local_values(document, local)?)?;
+        stages.push(Stage::Match(filter));
     }
     stages.extend(lookup.pipeline.stages.iter().cloned());
     let found = pipeline(&stages, session, &inner, &lookup.from)?;
     Ok(found.into_iter().map(Bson::Document).collect())
 }
 
-/// The filter for the other side of a join: equal to the value, or to one of an
-/// array's elements.
-fn joined(field: &str, value: Bson) -> Result<Filter> {
-    let values = match value {
-        Bson::Array(values) => values,
-        one => vec![one],
-    };
-    // Undefined is stored here and there, and asked for nowhere.
-    let asked = |value| {
-        if value == Bson::Undefined {
-            Bson::Null
-        } else {
-            value
+/// The values to look for on the other side of a join: all that the path leads
+/// to, arrays taken apart; null when that is nothing.
+fn local_values(document: &Document, path: &Path) -> Result<Vec<Bson>> {
+    let raw = value::encode(document)?;
+    let mut found = Vec::new();
+    path.any(Value::document(raw.as_bytes()), Leaf::Whole, &mut |value| {
+        match value {
+            Some(array) if array.kind == Kind::Array => {
+                for element in array.values() {
+                    found.push(element?.to_bson()?);
+                }
+            }
+            Some(value) => found.push(value.to_bson()?),
+            None => {}
         }
-    };
-    Filter::any_of(field, values.into_iter().map(asked).collect())
+        Ok(false)
+    })?;
+    // Undefined is stored here and there, and asked for nowhere.
+    found.retain(|value| *value != Bson::Undefined);
+    if found.is_empty() {
+        found.push(Bson::Null);
+    }
+    Ok(found)
 }

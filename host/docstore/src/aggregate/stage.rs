@@ -7,6 +7,7 @@ use crate::aggregate::group::Accumulator;
 use crate::aggregate::project::Shape;
 use crate::expression::Expression;
 use crate::keys::KeyPattern;
+use crate::path::Path;
 use crate::query::Filter;
 
 /// One stage.
@@ -45,7 +46,7 @@ pub(crate) enum Stage {
 pub(crate) struct Lookup {
     pub(crate) from: String,
     /// Fields that must be equal, here and there.
-    pub(crate) fields: Option<(Vec<String>, String)>,
+    pub(crate) fields: Option<(Path, String)>,
     pub(crate) variables: Vec<(String, Expression)>,
     pub(crate) pipeline: Pipeline,
     pub(crate) target: Vec<String>,

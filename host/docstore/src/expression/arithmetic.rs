@@ -4,8 +4,8 @@
 use bson::{Bson, DateTime};
 
 use crate::error::{Error, Result};
-use crate::expression::Scope;
 use crate::expression::operator::{any_null, argument, needs};
+use crate::expression::{Scope, is_nullish};
 
 type Arguments<'a> = &'a [Option<Bson>];
 
@@ -80,12 +80,13 @@ pub(super) fn sum(
     arguments: Arguments<'_>,
     _: &Scope<'_>,
 ) -> Result<Option<Bson>> {
-    if any_null(arguments) {
-        return Ok(Some(Bson::Null));
-    }
     let mut date = None;
     let mut total = Bson::Int32(0);
-    for value in arguments.iter().flatten() {
+    for value in arguments {
+        // The first null ends it, before what stands behind is looked at.
+        let Some(value) = value.as_ref().filter(|value| !is_nullish(Some(value))) else {
+            return Ok(Some(Bson::Null));
+        };
         match value {
             Bson::DateTime(_) if date.is_some() => return Err(needs(name, "at most one date")),
             Bson::DateTime(given) => date = Some(*given),
@@ -121,11 +122,11 @@ pub(super) fn multiply(
     arguments: Arguments<'_>,
     _: &Scope<'_>,
 ) -> Result<Option<Bson>> {
-    if any_null(arguments) {
-        return Ok(Some(Bson::Null));
-    }
     let mut product = Bson::Int32(1);
-    for value in arguments.iter().flatten() {
+    for value in arguments {
+        let Some(value) = value.as_ref().filter(|value| !is_nullish(Some(value))) else {
+            return Ok(Some(Bson::Null));
+        };
         product = combine(name, &product, value, i64::checked_mul, |a, b| a * b)?;
     }
     Ok(Some(product))

@@ -132,7 +132,7 @@ pub(super) fn concat(
     arguments: Arguments<'_>,
     scope: &Scope<'_>,
 ) -> Result<Option<Bson>> {
-    if any_null(arguments) {
+    if null_first(name, arguments)? {
         return null();
     }
     let mut all = Vec::new();
@@ -300,6 +300,17 @@ pub(super) fn merge(
     Ok(Some(Bson::Document(merged)))
 }
 
+/// Whether a null comes before anything that is no array, which is an error.
+fn null_first(name: &str, arguments: Arguments<'_>) -> Result<bool> {
+    for (index, value) in arguments.iter().enumerate() {
+        if is_nullish(value.as_ref()) {
+            return Ok(true);
+        }
+        array(name, arguments, index)?;
+    }
+    Ok(false)
+}
+
 /// The array's different values, with their keys.
 fn set(name: &str, arguments: Arguments<'_>, index: usize) -> Result<Vec<(Vec<u8>, Bson)>> {
     let mut values = Vec::new();
@@ -332,7 +343,7 @@ pub(super) fn union(
     arguments: Arguments<'_>,
     _: &Scope<'_>,
 ) -> Result<Option<Bson>> {
-    if any_null(arguments) {
+    if null_first(name, arguments)? {
         return null();
     }
     let (mut all, mut seen) = (Vec::new(), HashSet::new());
@@ -351,7 +362,7 @@ pub(super) fn intersection(
     arguments: Arguments<'_>,
     _: &Scope<'_>,
 ) -> Result<Option<Bson>> {
-    if any_null(arguments) {
+    if null_first(name, arguments)? {
         return null();
     }
     let mut common = set(name, arguments, 0)?;

@@ -31,11 +31,11 @@ pub(super) fn concat(
     arguments: Arguments<'_>,
     scope: &Scope<'_>,
 ) -> Result<Option<Bson>> {
-    if any_null(arguments) {
-        return Ok(Some(Bson::Null));
-    }
     let mut joined = String::new();
-    for index in 0..arguments.len() {
+    for (index, value) in arguments.iter().enumerate() {
+        if super::is_nullish(value.as_ref()) {
+            return Ok(Some(Bson::Null));
+        }
         let part = string(name, arguments, index)?;
         scope.spend(part.len())?;
         joined.push_str(part);

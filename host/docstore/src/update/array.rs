@@ -229,12 +229,8 @@ impl Pull {
     pub(crate) fn matching(operand: &Bson) -> Result<Self> {
         let mut wrapped = Document::new();
         Ok(match operand {
-            // The filter sees the element itself, so an element that is an
-            // array is one value and not entered.
             Bson::Document(_) if modifiers(operand).is_some() => {
-                let mut inner = Document::new();
-                inner.insert("$elemMatch", operand.clone());
-                wrapped.insert(ELEMENT, inner);
+                wrapped.insert(ELEMENT, operand.clone());
                 Pull::Elements(Filter::compile(&wrapped)?)
             }
             Bson::Document(filter) => Pull::Documents(Filter::compile(filter)?),
@@ -257,9 +253,7 @@ impl Pull {
                     }
                     found
                 }
-                Pull::Elements(filter) => {
-                    element_matches(filter, ELEMENT, &Bson::Array(vec![element.clone()]))?
-                }
+                Pull::Elements(filter) => element_matches(filter, ELEMENT, &element)?,
                 Pull::Documents(filter) => match &element {
                     Bson::Document(document) => {
                         filter.matches(crate::value::encode(document)?.as_bytes())?

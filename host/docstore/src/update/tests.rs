@@ -316,7 +316,7 @@ fn fields_are_renamed() {
     refuse(
         doc! { "a": [{ "x": 1 }] },
         doc! { "$rename": { "a.x": "b" } },
-        "array",
+        "not a document",
     );
     refuse(doc! {}, doc! { "$rename": { "a": 1 } }, "a string");
     refuse(
@@ -433,6 +433,11 @@ fn sets_grow_and_arrays_shrink() {
         doc! { "a": [1, 5, 9] },
         doc! { "$pull": { "a": { "$in": [1, 9] } } },
         doc! { "a": [5] },
+    );
+    check(
+        doc! { "a": [[1, 9], [3], 9] },
+        doc! { "$pull": { "a": { "$gt": 5 } } },
+        doc! { "a": [[3]] },
     );
     check(
         doc! { "a": [[1, 2], [3]] },

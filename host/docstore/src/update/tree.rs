@@ -148,36 +148,37 @@ pub(crate) fn rename(
     target: &UpdatePath,
     context: &Context<'_>,
 ) -> Result<()> {
-    for path in [source, target] {
-        refuse_arrays(document, path)?;
+    if !reaches(document, source)? {
+        return Ok(());
     }
+    reaches(document, target)?;
     let Some(value) = take(document, &source.parts) else {
         return Ok(());
     };
     apply(document, target, &Operator::Set(value), context)
 }
 
-/// A rename may not pass through arrays: which element would be meant?
-fn refuse_arrays(document: &Document, path: &UpdatePath) -> Result<()> {
+/// Whether a renamed path ends at a value. It may not pass through arrays (which
+/// element would be meant?) or through what has no fields.
+fn reaches(document: &Document, path: &UpdatePath) -> Result<bool> {
+    let Some((last, before)) = path.parts.split_last() else {
+        return Ok(false);
+    };
     let mut document = document;
-    for part in path
-        .parts
-        .split_last()
-        .map_or(&[][..], |(_, before)| before)
-    {
+    for part in before {
         match document.get(part.name()) {
             Some(Bson::Document(inner)) => document = inner,
-            Some(Bson::Array(_)) => {
+            None => return Ok(false),
+            Some(_) => {
                 return Err(Error::Invalid(format!(
-                    "$rename cannot pass through the array at '{}' of '{}'",
+                    "$rename cannot pass through the value at '{}' of '{}', which is not a document",
                     part.name(),
                     path.as_str()
                 )));
             }
-            _ => return Ok(()),
         }
     }
-    Ok(())
+    Ok(document.contains_key(last.name()))
 }
 
 fn take(document: &mut Document, parts: &[Part]) -> Option<Bson> {
