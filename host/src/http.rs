@@ -1,9 +1,9 @@
 //! HTTP: the route table, and what surrounds it. Reads top to bottom as a
-//! request travels: [`server`] accepts, [`front`] wraps, [`router`] decides, a
-//! handler in [`routes`] answers. Knows services by their methods, plugins only
-//! by [`crate::gateway`].
+//! request travels: `server` accepts, `front` wraps, `router` decides, a
+//! handler in `routes` answers. Knows services by their methods, plugins only
+//! by `crate::gateway`.
 //!
-//! Around every route, in [`front`]: request id and span, one trailing slash
+//! Around every route, in `front`: request id and span, one trailing slash
 //! taken off, time limit, panics, problem bodies, `nosniff`. Around all routes,
 //! here: CORS when configured. In extractors: the API key, body size and time.
 

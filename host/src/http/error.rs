@@ -2,7 +2,7 @@
 //! (RFC 9457) with a stable `code`.
 //!
 //! A handler returns [`ApiError`] and forgets about it. The error rides the
-//! response to the outermost layer, [`super::front`], which writes the body with
+//! response to the outermost layer, `super::front`, which writes the body with
 //! the request id and, for a failure of ours, one log line with all causes.
 //! Details of 5xx are neutral: causes are for the log, not for clients.
 
