@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 use bson::{Bson, DateTime, Document, RawDocumentBuf};
 
+use crate::engine::candidates::Limits;
 use crate::engine::catalog::Catalog;
-use crate::engine::read::Limits;
 use crate::engine::sqlite::Session;
 use crate::error::Result;
 use crate::expression::Environment;

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use bson::RawDocumentBuf;
 
-use crate::engine::read::{self, Limits, Progress, Query};
+use crate::engine::candidates::Limits;
+use crate::engine::read::{self, Progress, Query};
 use crate::error::Result;
 use crate::store::{Store, fresh};
 

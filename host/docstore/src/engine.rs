@@ -2,15 +2,17 @@
 //! that read.
 //!
 //! `sqlite` is the only module that speaks SQL. `catalog` knows which collections
-//! and indexes there are, `plan` chooses how to find what a filter wants, `read`
-//! and `write` do the work inside a transaction, `readers` and `writer` are the
+//! and indexes there are, `plan` chooses how to find what a filter wants and
+//! `candidates` finds it, `read` and `write` do the work inside a transaction, `readers` and `writer` are the
 //! threads that call them.
 
 pub(crate) mod backup;
+pub(crate) mod candidates;
 pub(crate) mod catalog;
 pub(crate) mod check;
 pub(crate) mod checkpoint;
 pub(crate) mod expiry;
+pub(crate) mod file;
 pub(crate) mod plan;
 pub(crate) mod read;
 pub(crate) mod readers;

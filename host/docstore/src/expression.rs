@@ -17,7 +17,7 @@ use std::cmp::Ordering;
 
 use bson::{Bson, DateTime, Document};
 
-use crate::engine::read::Limits;
+use crate::engine::candidates::Limits;
 use crate::error::{Error, Result};
 
 pub(crate) use arithmetic::{add, as_f64};

@@ -1,7 +1,7 @@
 //! The store's public face.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -11,12 +11,14 @@ use bson::{Bson, Document, RawDocumentBuf, doc};
 use crate::aggregate::Pipeline;
 use crate::cursor::Cursor;
 use crate::engine::backup;
+use crate::engine::candidates::Limits;
 use crate::engine::catalog::{Catalog, Shared};
 use crate::engine::check;
 use crate::engine::checkpoint::Checkpointer;
 use crate::engine::expiry::Expiry;
+use crate::engine::file::{create_private, lock, sync_folder};
 use crate::engine::plan;
-use crate::engine::read::{self, Limits, Query};
+use crate::engine::read::{self, Query};
 use crate::engine::readers::{Readers, STACK};
 use crate::engine::sqlite::{self, Session, Sql, blob};
 use crate::engine::write::{Answer, Operation, check_index, is_id_index};
@@ -32,8 +34,6 @@ use crate::update::Updater;
 use crate::validate;
 use crate::value::{Corrupt, OwnedValue};
 
-/// How long a new process waits for its predecessor to let go of the file.
-const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 /// Tries of a read that met a table younger than its snapshot.
 const STALE_TRIES: usize = 5;
 
@@ -468,59 +468,4 @@ fn finish(threads: Vec<JoinHandle<()>>, lock: File) {
         }
     }
     drop(lock);
-}
-
-/// SQLite lets several processes in; our catalogue in memory does not.
-fn lock(path: &Path) -> Result<File> {
-    let unavailable = |error: std::io::Error| Error::Unavailable(Box::new(error));
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(PathBuf::from(name))
-        .map_err(unavailable)?;
-    let patience = Instant::now() + LOCK_PATIENCE;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if Instant::now() < patience => {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::Unavailable(
-                    format!("another process uses the store {}", path.display()).into(),
-                ));
-            }
-            Err(TryLockError::Error(error)) => return Err(unavailable(error)),
-        }
-    }
-}
-
-/// Makes the file, readable by its owner alone; SQLite gives its log the same
-/// mode. Answers whether it was new.
-pub(crate) fn create_private(path: &Path) -> Result<bool> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    match options.open(path) {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(Error::Unavailable(Box::new(error))),
-    }
-}
-
-/// A new file survives a power cut only when its folder's entry does.
-pub(crate) fn sync_folder(path: &Path) -> Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    if cfg!(unix) {
-        let synced = File::open(folder).and_then(|folder| folder.sync_all());
-        synced.map_err(|error| Error::Unavailable(Box::new(error)))?;
-    }
-    Ok(())
 }

@@ -1,7 +1,7 @@
 //! `$group` and `$bucket`: accumulators, and their state for one group.
 
 use std::cmp::Ordering;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use bson::{Bson, Document};
 
@@ -238,5 +238,63 @@ impl Accumulator {
                 }
             }
         }
+    }
+}
+
+/// Groups in the order in which they were met.
+#[derive(Debug, Default)]
+pub(crate) struct Groups {
+    index: HashMap<Vec<u8>, usize>,
+    list: Vec<(Bson, Vec<State>)>,
+    bytes: usize,
+}
+
+impl Groups {
+    pub(crate) fn take(
+        &mut self,
+        id: Bson,
+        fields: &[(String, Accumulator)],
+        scope: &mut Scope<'_>,
+        max: usize,
+    ) -> Result<()> {
+        let group = key(Some(&id))?;
+        let position = match self.index.get(&group) {
+            Some(position) => *position,
+            None => {
+                self.bytes += 2 * group.len() + 96 * (fields.len() + 1) + size(&id);
+                self.index.insert(group, self.list.len());
+                self.list.push((
+                    id,
+                    fields
+                        .iter()
+                        .map(|(_, accumulator)| accumulator.start())
+                        .collect(),
+                ));
+                self.list.len() - 1
+            }
+        };
+        if let Some((_, states)) = self.list.get_mut(position) {
+            for ((_, accumulator), state) in fields.iter().zip(states) {
+                self.bytes += accumulator.take(state, scope)?;
+            }
+        }
+        if self.bytes > max {
+            return Err(Error::TooLarge(format!(
+                "$group holds more than {max} bytes"
+            )));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn finish(self, fields: &[(String, Accumulator)]) -> Vec<Document> {
+        let finish = |(id, states): (Bson, Vec<State>)| {
+            let mut document = Document::new();
+            document.insert("_id", id);
+            for ((name, accumulator), state) in fields.iter().zip(states) {
+                document.insert(name, accumulator.finish(state));
+            }
+            document
+        };
+        self.list.into_iter().map(finish).collect()
     }
 }

@@ -1,14 +1,13 @@
 //! Running a pipeline.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
 use bson::{Bson, Document};
 
 use crate::aggregate::Variables;
-use crate::aggregate::group::{Accumulator, State};
+use crate::aggregate::group::{Accumulator, Groups};
 use crate::aggregate::stage::{Lookup, Stage};
 use crate::engine::catalog::Catalog;
 use crate::engine::read::{self, Progress, Query};
@@ -164,64 +163,6 @@ enum Running<'s> {
         bytes: usize,
         random: u64,
     },
-}
-
-/// Groups in the order in which they were met.
-#[derive(Default)]
-struct Groups {
-    index: HashMap<Vec<u8>, usize>,
-    list: Vec<(Bson, Vec<State>)>,
-    bytes: usize,
-}
-
-impl Groups {
-    fn take(
-        &mut self,
-        id: Bson,
-        fields: &[(String, Accumulator)],
-        scope: &mut Scope<'_>,
-        max: usize,
-    ) -> Result<()> {
-        let key = expression::key(Some(&id))?;
-        let position = match self.index.get(&key) {
-            Some(position) => *position,
-            None => {
-                self.bytes += 2 * key.len() + 96 * (fields.len() + 1) + expression::size(&id);
-                self.index.insert(key, self.list.len());
-                self.list.push((
-                    id,
-                    fields
-                        .iter()
-                        .map(|(_, accumulator)| accumulator.start())
-                        .collect(),
-                ));
-                self.list.len() - 1
-            }
-        };
-        if let Some((_, states)) = self.list.get_mut(position) {
-            for ((_, accumulator), state) in fields.iter().zip(states) {
-                self.bytes += accumulator.take(state, scope)?;
-            }
-        }
-        if self.bytes > max {
-            return Err(Error::TooLarge(format!(
-                "$group holds more than {max} bytes"
-            )));
-        }
-        Ok(())
-    }
-
-    fn finish(self, fields: &[(String, Accumulator)]) -> Vec<Document> {
-        let finish = |(id, states): (Bson, Vec<State>)| {
-            let mut document = Document::new();
-            document.insert("_id", id);
-            for ((name, accumulator), state) in fields.iter().zip(states) {
-                document.insert(name, accumulator.finish(state));
-            }
-            document
-        };
-        self.list.into_iter().map(finish).collect()
-    }
 }
 
 impl<'s> Sink<'s> {

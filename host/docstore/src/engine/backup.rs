@@ -6,6 +6,7 @@ use std::path::Path;
 use rusqlite::Connection;
 use rusqlite::backup::Backup;
 
+use crate::engine::file::{create_private, sync_folder};
 use crate::engine::sqlite::unavailable;
 use crate::error::{Error, Result};
 
@@ -23,13 +24,13 @@ pub(crate) fn copy(source: &Connection, target: &Path) -> Result<()> {
     name.push(".partial");
     let partial = Path::new(&name);
     let _ = std::fs::remove_file(partial);
-    crate::store::create_private(partial)?;
+    create_private(partial)?;
     let copied = pages(source, partial).and_then(|()| {
         File::open(partial)
             .and_then(|file| file.sync_all())
             .map_err(io)?;
         std::fs::rename(partial, target).map_err(io)?;
-        crate::store::sync_folder(target)
+        sync_folder(target)
     });
     if copied.is_err() {
         let _ = std::fs::remove_file(partial);

@@ -1,8 +1,8 @@
 //! Whether the file is what it should be: sound pages, sound documents, and
 //! indexes that hold exactly the keys of their documents.
 
+use crate::engine::candidates::{self, Limits, Mark, Source};
 use crate::engine::catalog::{Catalog, Collection};
-use crate::engine::read::{self, Limits, Mark, Source};
 use crate::engine::sqlite::{Session, Sql, integer, unavailable};
 use crate::engine::write::indexed;
 use crate::error::Result;
@@ -73,7 +73,7 @@ fn documents(
         // In portions, as the lookups need the session between them.
         let mut portion = Vec::new();
         let mut bytes = 0;
-        let stopped = read::visit(
+        let stopped = candidates::visit(
             session,
             collection,
             &Source::Scan,

@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::engine::read::Limits;
+use crate::engine::candidates::Limits;
 use crate::engine::sqlite::{self, Session};
 use crate::error::{Error, Result};
 

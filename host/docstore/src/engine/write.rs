@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use bson::{Document, RawDocumentBuf};
 
+use crate::engine::candidates::{self, Limits};
 use crate::engine::catalog::{Catalog, Collection, Index};
 use crate::engine::plan;
-use crate::engine::read::{self, Limits};
 use crate::engine::sqlite::{Session, Sql, StatementError, blob};
 use crate::error::{Error, Result};
 use crate::keys::{KeyPattern, Keys};
@@ -176,13 +176,13 @@ impl Transaction<'_, '_> {
     ) -> Result<Vec<i64>> {
         let limits = Limits::default();
         let plan = plan::choose(filter, None, collection);
-        let source = read::resolve(self.session, collection, plan, &limits)?;
+        let source = candidates::resolve(self.session, collection, plan, &limits)?;
         let mut rows = Vec::new();
-        read::visit(
+        candidates::visit(
             self.session,
             collection,
             &source,
-            &read::Mark::default(),
+            &candidates::Mark::default(),
             &limits,
             |rid, document| {
                 if filter.matches(document)? {
@@ -339,16 +339,16 @@ impl Transaction<'_, '_> {
 
     /// Puts the keys of all documents into an empty index.
     fn fill(&mut self, collection: &Collection, index: &Arc<Index>) -> Result<()> {
-        let mut after = read::Mark::default();
+        let mut after = candidates::Mark::default();
         loop {
             // In portions, as the same connection writes between them.
             let mut portion = Vec::new();
             let mut bytes = 0;
             let limits = Limits::default();
-            let stopped = read::visit(
+            let stopped = candidates::visit(
                 self.session,
                 collection,
-                &read::Source::Scan,
+                &candidates::Source::Scan,
                 &after,
                 &limits,
                 |rid, document| {
