@@ -21,7 +21,7 @@ use crate::engine::plan;
 use crate::engine::read::{self, Query};
 use crate::engine::readers::{Readers, STACK};
 use crate::engine::sqlite::{self, Session, Sql, blob};
-use crate::engine::write::{Answer, Operation, check_index, is_id_index};
+use crate::engine::write::{Answer, Bounds, Operation, check_index, is_id_index};
 use crate::engine::writer::Writer;
 use crate::error::{Error, Result};
 use crate::keys::KeyPattern;
@@ -47,6 +47,9 @@ pub struct Options {
     /// Bytes that a sort, or another step that must hold its input, may hold.
     /// Default: 64 MiB.
     pub max_result_bytes: usize,
+    /// How long one update or delete may look for and change documents, while
+    /// all other writers wait. Default: 30 seconds.
+    pub max_write_time: Duration,
     /// Bytes that the file may grow to; writes beyond are refused as if the disk
     /// were full. Default: no bound but the disk.
     pub max_file_bytes: Option<u64>,
@@ -63,6 +66,7 @@ impl Default for Options {
                 .max(2),
             max_document_bytes: 16 << 20,
             max_result_bytes: 64 << 20,
+            max_write_time: Duration::from_secs(30),
             max_file_bytes: None,
             expire_every: Duration::from_secs(60),
         }
@@ -96,11 +100,9 @@ impl Store {
     /// the same file is refused.
     pub fn open(path: &Path, options: Options) -> Result<Self> {
         let lock = lock(path)?;
-        let created = create_private(path)?;
+        create_private(path)?;
         let mut connection = sqlite::open_writer(path)?;
-        if created {
-            sync_folder(path)?;
-        }
+        sync_folder(path)?;
         let catalog = Arc::new(Shared::new(Catalog::load(&connection)?));
         if let Some(bytes) = options.max_file_bytes {
             sqlite::bound(&connection, bytes)?;
@@ -115,7 +117,10 @@ impl Store {
             connection,
             Arc::clone(&catalog),
             Arc::clone(&checkpointer),
-            options.max_document_bytes,
+            Bounds {
+                max_document_bytes: options.max_document_bytes,
+                max_write_time: options.max_write_time,
+            },
         );
         let file = path.to_owned();
         let checkpoints = spawn("docstore-checkpoint", move || checkpointer.run(&file))?;

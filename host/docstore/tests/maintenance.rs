@@ -10,9 +10,9 @@ mod support;
 use std::time::Duration;
 
 use bson::doc;
-use coglex_docstore::model::{Find, IndexSpec};
+use coglex_docstore::model::{Find, IndexSpec, Update};
 use coglex_docstore::{Error, Options, Store};
-use support::{ids, index, insert, ints, open, raw};
+use support::{ids, index, insert, ints, open, operators, raw};
 
 #[tokio::test]
 async fn documents_live_through_a_reopen() {
@@ -303,4 +303,67 @@ async fn a_dropped_find_does_no_harm() {
         .await
         .unwrap()
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_long_update_is_cut_and_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options {
+        max_write_time: Duration::from_millis(20),
+        ..Options::default()
+    };
+    let store = Store::open(&folder.path().join("data.db"), options).unwrap();
+    insert(&store, (0..30_000).map(|n| doc! { "_id": n, "n": 0 })).await;
+    let update = Update {
+        many: true,
+        ..operators(doc! {}, doc! { "$inc": { "n": 1 } })
+    };
+    assert!(matches!(
+        store.update("things", update).await,
+        Err(Error::Timeout)
+    ));
+    assert_eq!(
+        store.count("things", doc! { "n": 0 }).await.unwrap(),
+        30_000
+    );
+    let one = operators(doc! { "_id": 5 }, doc! { "$inc": { "n": 1 } });
+    assert_eq!(store.update("things", one).await.unwrap().modified, 1);
+}
+
+/// A log that must grow because a read holds it still serves writers, and is
+/// emptied when the read is over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_read_does_not_stop_writers() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    insert(&store, (0..4_000).map(|n| doc! { "_id": n, "n": n })).await;
+    let reading = store.clone();
+    let long = tokio::spawn(async move {
+        let pipeline = vec![
+            doc! { "$lookup": { "from": "things", "pipeline": [{ "$match": { "x": 1 } }], "as": "x" } },
+        ];
+        reading
+            .aggregate("things", pipeline, Some(Duration::from_secs(4)))
+            .await
+    });
+    let mut slowest = Duration::ZERO;
+    let mut written = 0;
+    while !long.is_finished() {
+        let start = std::time::Instant::now();
+        store
+            .insert(
+                "big",
+                vec![raw(doc! { "_id": written, "s": "x".repeat(2_000_000) })],
+            )
+            .await
+            .unwrap();
+        slowest = slowest.max(start.elapsed());
+        written += 1;
+    }
+    let _ = long.await.unwrap();
+    assert!(
+        slowest < Duration::from_secs(3),
+        "{written} writes, the slowest took {slowest:?}"
+    );
+    assert_eq!(store.check().await.unwrap().problems, Vec::<String>::new());
 }

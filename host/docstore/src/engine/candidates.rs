@@ -11,8 +11,11 @@ use crate::error::{Error, Result};
 
 /// Row numbers that an index may yield before scanning is the better plan.
 const MAX_CANDIDATES: usize = 2_000_000;
-/// Rows between two looks at the clock.
-const CHECK_EVERY: usize = 256;
+/// Rows of an index that are read ahead of their documents.
+const PAGE: usize = 256;
+/// Documents between two looks at the clock; an expression may take its time with
+/// each.
+const LOOK_EVERY: usize = 16;
 
 /// What ends a read early: its deadline, or a caller who no longer waits.
 #[derive(Debug, Clone, Default)]
@@ -128,7 +131,7 @@ fn collect(
             for (low, high) in ranges {
                 session.rows(sql, table, (low, high), |row| {
                     rows.push(integer(row, 0)?);
-                    if rows.len().is_multiple_of(CHECK_EVERY) {
+                    if rows.len().is_multiple_of(PAGE) {
                         limits.check()?;
                     }
                     Ok(rows.len() <= MAX_CANDIDATES)
@@ -153,7 +156,7 @@ pub(crate) fn visit(
     let mut stopped = None;
     let mut show = |at: i64, key: &[u8], rid: i64, document: &[u8]| -> Result<bool> {
         seen += 1;
-        if seen.is_multiple_of(CHECK_EVERY) {
+        if seen.is_multiple_of(LOOK_EVERY) {
             limits.check()?;
         }
         let more = visit(rid, document)?;
@@ -175,16 +178,11 @@ pub(crate) fn visit(
         Source::Key { index, key } => {
             let mut last = mark.at;
             'pages: loop {
-                let mut page = Vec::with_capacity(CHECK_EVERY);
-                session.rows(
-                    Sql::IndexKey,
-                    *index,
-                    (key, last, CHECK_EVERY as i64),
-                    |row| {
-                        page.push(integer(row, 0)?);
-                        Ok(true)
-                    },
-                )?;
+                let mut page = Vec::with_capacity(PAGE);
+                session.rows(Sql::IndexKey, *index, (key, last, PAGE as i64), |row| {
+                    page.push(integer(row, 0)?);
+                    Ok(true)
+                })?;
                 for rid in &page {
                     if !fetch(session, collection, *rid, |document| {
                         show(*rid, &[], *rid, document)
@@ -193,7 +191,7 @@ pub(crate) fn visit(
                     }
                 }
                 match page.last() {
-                    Some(rid) if page.len() == CHECK_EVERY => last = *rid,
+                    Some(rid) if page.len() == PAGE => last = *rid,
                     _ => break,
                 }
             }
@@ -259,26 +257,21 @@ fn ordered<'c>(
             },
         };
         loop {
-            let mut page = Vec::with_capacity(CHECK_EVERY);
-            session.rows(
-                sql,
-                table,
-                (&last.key, last.at, end, CHECK_EVERY as i64),
-                |row| {
-                    page.push(Mark {
-                        key: blob(row, 0)?.to_vec(),
-                        at: integer(row, 1)?,
-                    });
-                    Ok(true)
-                },
-            )?;
+            let mut page = Vec::with_capacity(PAGE);
+            session.rows(sql, table, (&last.key, last.at, end, PAGE as i64), |row| {
+                page.push(Mark {
+                    key: blob(row, 0)?.to_vec(),
+                    at: integer(row, 1)?,
+                });
+                Ok(true)
+            })?;
             for entry in &page {
                 if !show(session, &entry.key, entry.at)? {
                     return Ok(());
                 }
             }
             match page.pop() {
-                Some(entry) if page.len() + 1 == CHECK_EVERY => last = entry,
+                Some(entry) if page.len() + 1 == PAGE => last = entry,
                 _ => break,
             }
         }

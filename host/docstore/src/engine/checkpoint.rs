@@ -16,6 +16,8 @@ use crate::engine::sqlite;
 const MOVE_AFTER: u32 = 4_096;
 /// Pages in the log at which the writer starts it anew.
 const RESTART_AFTER: u32 = 16_384;
+/// How long the writer waits for reads to let go of the log.
+const RESTART_PATIENCE: Duration = Duration::from_millis(10);
 /// How long the log may hold something in an idle store.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -32,6 +34,8 @@ struct State {
     pages: u32,
     /// Pages that were in it when they were last moved.
     moved: u32,
+    /// Pages at which to start the log anew, when that failed before.
+    restart_at: u32,
     closed: bool,
 }
 
@@ -62,11 +66,28 @@ impl Checkpointer {
 
     /// Called by the writer between two transactions.
     pub(crate) fn make_room(&self, connection: &Connection) {
-        if self.lock().pages >= RESTART_AFTER {
-            // The log keeps its size, as overwriting is cheaper than growing.
-            checkpoint(connection, "RESTART");
-            let mut state = self.lock();
-            (state.pages, state.moved) = (0, 0);
+        let pages = {
+            let state = self.lock();
+            if state.pages < state.restart_at.max(RESTART_AFTER) {
+                return;
+            }
+            state.pages
+        };
+        // The log keeps its size, as overwriting is cheaper than growing. A
+        // long read may be using it still: then it grows on, and is tried later.
+        let restarted =
+            connection.busy_timeout(RESTART_PATIENCE).is_ok() && checkpoint(connection, "RESTART");
+        if let Err(error) = connection.busy_timeout(sqlite::PATIENCE) {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a time limit was not set"
+            );
+        }
+        let mut state = self.lock();
+        if restarted {
+            (state.pages, state.moved, state.restart_at) = (0, 0, 0);
+        } else {
+            state.restart_at = pages.saturating_add(RESTART_AFTER);
         }
     }
 
@@ -110,13 +131,17 @@ impl Checkpointer {
     }
 }
 
-/// Runs a checkpoint.
-fn checkpoint(connection: &Connection, mode: &str) {
-    let done = connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()));
-    if let Err(error) = done {
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "a checkpoint failed"
-        );
+/// Runs a checkpoint; answers whether it did all that its mode asks for.
+fn checkpoint(connection: &Connection, mode: &str) -> bool {
+    let sql = format!("PRAGMA wal_checkpoint({mode})");
+    match connection.query_row(&sql, [], |row| row.get::<_, i64>(0)) {
+        Ok(busy) => busy == 0,
+        Err(error) => {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a checkpoint failed"
+            );
+            false
+        }
     }
 }

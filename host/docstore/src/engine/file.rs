@@ -39,15 +39,16 @@ pub(crate) fn lock(path: &Path) -> Result<File> {
 }
 
 /// Makes the file, readable by its owner alone; SQLite gives its log the same
-/// mode. Answers whether it was new.
-pub(crate) fn create_private(path: &Path) -> Result<bool> {
+/// mode. One that is there stays as
+/// it is.
+pub(crate) fn create_private(path: &Path) -> Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     match options.open(path) {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(Error::Unavailable(Box::new(error))),
     }
 }

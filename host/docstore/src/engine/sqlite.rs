@@ -17,6 +17,8 @@ use crate::error::{Error, Result};
 const APPLICATION_ID: i32 = 0x4367_6C78;
 /// The layout of tables and keys that this version reads and writes.
 const FORMAT: i32 = 1;
+/// How long a connection waits for another's lock.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// Prepared statements that a connection holds before it starts afresh.
 const MAX_STATEMENTS: usize = 1_000;
 
@@ -337,9 +339,7 @@ pub(crate) fn open_other(path: &Path, read_only: bool) -> Result<Connection> {
 }
 
 fn configure(connection: &Connection) -> Result<()> {
-    connection
-        .busy_timeout(Duration::from_secs(5))
-        .map_err(unavailable)?;
+    connection.busy_timeout(PATIENCE).map_err(unavailable)?;
     // 16 MiB of page cache for each connection, beside the system's own.
     connection
         .execute_batch(

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bson::{Document, RawDocumentBuf};
 
@@ -68,6 +69,14 @@ impl Operation {
     }
 }
 
+/// What one operation may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) max_document_bytes: usize,
+    /// How long an update or delete may keep all other writers waiting.
+    pub(crate) max_write_time: Duration,
+}
+
 /// The writer's state inside one transaction.
 pub(crate) struct Transaction<'a, 'c> {
     pub(crate) session: &'a mut Session<'c>,
@@ -75,12 +84,21 @@ pub(crate) struct Transaction<'a, 'c> {
     pub(crate) catalog: Arc<Catalog>,
     /// Indexes that learnt something which the file does not say yet.
     pub(crate) learnt: &'a mut HashMap<i64, Arc<Index>>,
-    pub(crate) max_document_bytes: usize,
+    pub(crate) bounds: Bounds,
+    /// Of the operation under way.
+    pub(crate) limits: Limits,
 }
 
 impl Transaction<'_, '_> {
     /// Does one operation. After an error, the caller rolls back.
     pub(crate) fn run(&mut self, collection: &str, operation: Operation) -> Result<Answer> {
+        // Making an index takes as long as it takes; its caller knows.
+        self.limits.deadline = match &operation {
+            Operation::Update { .. } | Operation::Delete { .. } => {
+                Instant::now().checked_add(self.bounds.max_write_time)
+            }
+            _ => None,
+        };
         match operation {
             Operation::Insert { documents } => {
                 let collection = self.collection(collection)?;
@@ -174,7 +192,7 @@ impl Transaction<'_, '_> {
         filter: &Filter,
         limit: usize,
     ) -> Result<Vec<i64>> {
-        let limits = Limits::default();
+        let limits = self.limits.clone();
         let plan = plan::choose(filter, None, collection);
         let source = candidates::resolve(self.session, collection, plan, &limits)?;
         let mut rows = Vec::new();
@@ -215,6 +233,7 @@ impl Transaction<'_, '_> {
         let mut outcome = UpdateOutcome::default();
         if let Some(collection) = self.catalog.get(name).cloned() {
             for rid in self.matching(&collection, filter, if many { usize::MAX } else { 1 })? {
+                self.limits.check()?;
                 let before = self.document(&collection, rid)?;
                 let position = if updater.is_positional() {
                     filter.position(&before)?
@@ -223,7 +242,7 @@ impl Transaction<'_, '_> {
                 };
                 outcome.matched += 1;
                 if let Some(after) = updater.apply(&before, position)? {
-                    validate::document(after.as_bytes(), self.max_document_bytes)?;
+                    validate::document(after.as_bytes(), self.bounds.max_document_bytes)?;
                     self.replace(&collection, rid, &before, after.as_bytes())?;
                     outcome.modified += 1;
                 }
@@ -231,7 +250,7 @@ impl Transaction<'_, '_> {
         }
         if outcome.matched == 0 && upsert {
             let document = updater.insertion(source)?;
-            validate::document(document.as_bytes(), self.max_document_bytes)?;
+            validate::document(document.as_bytes(), self.bounds.max_document_bytes)?;
             let collection = self.collection(name)?;
             self.insert(&collection, document.as_bytes())?;
             outcome.upserted_id = match field(document.as_bytes(), b"_id")? {
@@ -277,6 +296,7 @@ impl Transaction<'_, '_> {
         };
         let rows = self.matching(&collection, filter, limit)?;
         for rid in &rows {
+            self.limits.check()?;
             if !collection.indexes.is_empty() {
                 let document = self.document(&collection, *rid)?;
                 for index in &collection.indexes {

@@ -11,11 +11,12 @@ use std::sync::Arc;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::engine::candidates::Limits;
 use crate::engine::catalog::{Catalog, Index, Shared};
 use crate::engine::checkpoint::Checkpointer;
 use crate::engine::readers::closed;
 use crate::engine::sqlite::{Session, Sql};
-use crate::engine::write::{Answer, Operation, Transaction};
+use crate::engine::write::{Answer, Bounds, Operation, Transaction};
 use crate::error::{Error, Result};
 
 /// Operations of one transaction.
@@ -47,7 +48,7 @@ pub(crate) struct WriterThread {
     pub(crate) connection: Connection,
     pub(crate) catalog: Arc<Shared>,
     pub(crate) checkpointer: Arc<Checkpointer>,
-    pub(crate) max_document_bytes: usize,
+    pub(crate) bounds: Bounds,
     requests: mpsc::Receiver<Request>,
 }
 
@@ -57,14 +58,14 @@ impl Writer {
         connection: Connection,
         catalog: Arc<Shared>,
         checkpointer: Arc<Checkpointer>,
-        max_document_bytes: usize,
+        bounds: Bounds,
     ) -> (Self, WriterThread) {
         let (sender, requests) = mpsc::channel(WAITING);
         let thread = WriterThread {
             connection,
             catalog,
             checkpointer,
-            max_document_bytes,
+            bounds,
             requests,
         };
         (Writer { requests: sender }, thread)
@@ -141,7 +142,7 @@ impl WriterThread {
                 closing = batch(
                     &mut session,
                     &self.catalog,
-                    self.max_document_bytes,
+                    self.bounds,
                     &mut learnt,
                     first,
                     &mut self.requests,
@@ -164,7 +165,7 @@ impl WriterThread {
 fn batch(
     session: &mut Session<'_>,
     shared: &Shared,
-    max_document_bytes: usize,
+    bounds: Bounds,
     learnt: &mut HashMap<i64, Arc<Index>>,
     request: Request,
     requests: &mut mpsc::Receiver<Request>,
@@ -178,7 +179,8 @@ fn batch(
         session,
         catalog: Arc::clone(&catalog),
         learnt,
-        max_document_bytes,
+        bounds,
+        limits: Limits::default(),
     };
     let mut bytes = 0;
     while let Some(request) = next.take() {
