@@ -80,7 +80,7 @@ pub(crate) fn call_error(kind: &str, error: CallError) -> ApiError {
         CallError::Unavailable => (
             StatusCode::SERVICE_UNAVAILABLE,
             "unavailable",
-            "The code cannot be started now.",
+            "Something that the code needs cannot be reached now.",
         ),
     };
     let answer = ApiError::new(status, format!("{kind}_{reason}"), detail).already_logged();

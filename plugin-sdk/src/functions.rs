@@ -123,19 +123,24 @@ impl<T: DefineFunctions> wit::Guest for T {
         functions.list()
     }
 
-    fn run(call: wit::Call) -> Result<String, wit::Failure> {
+    fn run(call: wit::Call) -> Result<String, wit::Error> {
         let mut functions = Functions::default();
         T::define(&mut functions);
         functions
             .call(&call.name, &call.args, &call.kwargs)
             .map_err(|error| {
-                if error.is_ours() {
-                    log::failure("a function failed", &error);
-                }
                 let problem = error.to_problem().into_owned();
-                wit::Failure {
-                    code: problem.code.into_owned(),
-                    message: problem.detail,
+                match problem.status {
+                    503 => {
+                        log::failure("a function failed", &error);
+                        wit::Error::Unavailable
+                    }
+                    // The host logs the text.
+                    500.. => wit::Error::Internal(error.to_string()),
+                    _ => wit::Error::Failure(wit::Failure {
+                        code: problem.code.into_owned(),
+                        message: problem.detail,
+                    }),
                 }
             })
     }

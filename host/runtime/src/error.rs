@@ -119,7 +119,7 @@ pub enum CallError {
     /// The request's body is larger than the route takes.
     #[error("the body is too large")]
     PayloadTooLarge,
-    /// The guest could not be started, through no fault of its own.
-    #[error("the plugin cannot be started")]
+    /// The guest could not be started, or what it needs is not there.
+    #[error("the plugin cannot be started, or what it needs is not there")]
     Unavailable,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use wasmtime::component::InstancePre;
 
 use super::{invalid, run};
-use crate::bindings::function::functions::{Call, GuestIndices};
+use crate::bindings::function::functions::{Call, Error, GuestIndices};
 use crate::error::CallError;
 use crate::plugin::{CallContext, Shared};
 use crate::state::{InstanceState, Phase, store};
@@ -38,7 +38,7 @@ pub(crate) async fn call(
         name: name.to_owned(),
         args,
         kwargs,
-        invocation_id: context.request_id.clone(),
+        invocation_id: invocation_id()?,
     };
     let budget = &shared.budget;
     let (mut store, watch) = store(pre.engine(), shared, Phase::Serve, budget, context);
@@ -64,8 +64,29 @@ pub(crate) async fn call(
             ))
         }
         Ok(json) => Ok(Ok(json)),
-        Err(failure) => Ok(Err(presentable(failure.code, failure.message))),
+        Err(Error::Failure(failure)) => Ok(Err(presentable(failure.code, failure.message))),
+        Err(Error::Unavailable) => Err(CallError::Unavailable),
+        Err(Error::Internal(mut why)) => {
+            why.truncate(why.floor_char_boundary(MAX_MESSAGE));
+            tracing::error!(
+                plugin.name = &*shared.name,
+                request.id = &*watch.request_id,
+                function = name,
+                "the function failed: {why}"
+            );
+            Err(CallError::Trapped)
+        }
     }
+}
+
+/// The request's id will not do: a client can choose that.
+fn invocation_id() -> Result<String, CallError> {
+    let mut bytes = [0u8; 16];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        tracing::error!(%error, "the system gives no random numbers");
+        CallError::Unavailable
+    })?;
+    Ok(hex::encode(bytes))
 }
 
 /// A failure as a client may see it: a code that is one, a message of some

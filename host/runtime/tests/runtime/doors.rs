@@ -37,12 +37,28 @@ async fn a_functions_own_failure_is_not_ours() {
     // A failure with `probe` as code and `01` as message.
     let wat = runs(
         "(i32.store8 (i32.const 1024) (i32.const 1))
-         (i32.store (i32.const 1028) (i32.const 16)) (i32.store (i32.const 1032) (i32.const 5))
-         (i32.store (i32.const 1036) (i32.const 112)) (i32.store (i32.const 1040) (i32.const 2))
+         (i32.store8 (i32.const 1028) (i32.const 0))
+         (i32.store (i32.const 1032) (i32.const 16)) (i32.store (i32.const 1036) (i32.const 5))
+         (i32.store (i32.const 1040) (i32.const 112)) (i32.store (i32.const 1044) (i32.const 2))
          (i32.const 1024)",
     );
     let plugin = loaded(&runtime, &wat).await;
     assert_eq!(run(&plugin).await.unwrap(), "failure probe 01");
+}
+
+#[tokio::test]
+async fn a_function_can_tell_that_the_fault_is_not_its_callers() {
+    let runtime = runtime(Budget::default());
+    for (case, expected) in [(1, CallError::Unavailable), (2, CallError::Trapped)] {
+        let wat = runs(&format!(
+            "(i32.store8 (i32.const 1024) (i32.const 1))
+             (i32.store8 (i32.const 1028) (i32.const {case}))
+             (i32.store (i32.const 1032) (i32.const 16)) (i32.store (i32.const 1036) (i32.const 5))
+             (i32.const 1024)"
+        ));
+        let plugin = loaded(&runtime, &wat).await;
+        assert_eq!(run(&plugin).await.unwrap_err(), expected);
+    }
 }
 
 #[tokio::test]
