@@ -183,6 +183,24 @@ impl DocumentStore for EmptyStore {
         Ok(0)
     }
 
+    async fn aggregate(
+        &self,
+        _: &str,
+        _: Vec<bson::Document>,
+        _: Option<Duration>,
+    ) -> StoreResult<DocumentStream> {
+        Ok(futures_util::stream::empty().boxed())
+    }
+
+    async fn distinct(
+        &self,
+        _: &str,
+        _: &str,
+        _: bson::Document,
+    ) -> StoreResult<Vec<bson::Bson>> {
+        Ok(Vec::new())
+    }
+
     async fn insert(&self, _: &str, _: Vec<bson::RawDocumentBuf>) -> StoreResult<()> {
         Ok(())
     }
@@ -197,6 +215,14 @@ impl DocumentStore for EmptyStore {
 
     async fn create_index(&self, _: &str, _: IndexSpec) -> StoreResult<()> {
         Ok(())
+    }
+
+    async fn indexes(&self, _: &str) -> StoreResult<Vec<IndexSpec>> {
+        Ok(Vec::new())
+    }
+
+    async fn drop_index(&self, _: &str, _: &str) -> StoreResult<bool> {
+        Ok(false)
     }
 
     async fn collections(&self) -> StoreResult<Vec<String>> {

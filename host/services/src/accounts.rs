@@ -397,7 +397,7 @@ impl Inner {
 
 fn key_index() -> IndexSpec {
     IndexSpec {
-        name: None,
+        name: Some(documents::KEY_INDEX.into()),
         keys: doc! { "_key": 1 },
         unique: true,
         // A realm's collection may hold documents that are no users.

@@ -9,26 +9,31 @@ mod hidden;
 mod rules;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bson::oid::ObjectId;
 use bson::{Bson, Document, RawDocumentBuf, doc};
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, stream};
 
 use crate::caller::Caller;
 use crate::error::{Error, Result};
 use crate::grants::Verb;
 use crate::json::invalid_bson;
-use crate::storage::{Change, DocumentStore, Find, Update, UpdateOutcome};
+use crate::storage::{Change, DocumentStore, Find, IndexSpec, Update, UpdateOutcome};
 
 pub(crate) use hidden::strip;
 pub(crate) use rules::is_reserved;
-pub(crate) use rules::{HIDDEN, collection as check_collection, document as check_document};
+pub(crate) use rules::{
+    HIDDEN, KEY_INDEX, collection as check_collection, document as check_document,
+};
 pub(crate) use rules::{field as check_field, filter as check_filter, known_id as check_known_id};
 
 pub use crate::storage::DocumentStream;
 
 /// Documents in one insert; the bytes are bounded by the request's limit.
 const MAX_BATCH: usize = 10_000;
+/// MongoDB's bound on the indexes of one collection.
+const MAX_INDEXES: usize = 64;
 
 /// Limits of the storage service.
 #[derive(Debug, Clone)]
@@ -129,6 +134,48 @@ impl Documents {
         Ok(self.store.count(collection, filter).await?)
     }
 
+    /// What a pipeline makes of a collection, as a stream of at most `limit`
+    /// documents. Stages that not every store has are refused, by name.
+    pub async fn aggregate(
+        &self,
+        caller: &Caller,
+        collection: &str,
+        pipeline: Vec<Document>,
+        limit: Option<u64>,
+        max_time: Option<Duration>,
+    ) -> Result<DocumentStream> {
+        authorize(caller, collection, &[Verb::Read])?;
+        let may_read = |from: &str| authorize(caller, from, &[Verb::Read]);
+        let mut pipeline = rules::pipeline(pipeline, self.limits.depth, &may_read)?;
+        match limit {
+            // To a pipeline a limit of zero is a mistake.
+            Some(0) => return Ok(stream::empty().boxed()),
+            Some(limit) => {
+                let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+                pipeline.push(doc! { "$limit": limit });
+            }
+            None => {}
+        }
+        let made = self.store.aggregate(collection, pipeline, max_time).await?;
+        // A pipeline can make a field of a hidden one's name. There is nothing
+        // in it, but nobody should have to wonder.
+        Ok(made.map(|document| document.and_then(strip)).boxed())
+    }
+
+    /// The different values at a path of the documents that match.
+    pub async fn distinct(
+        &self,
+        caller: &Caller,
+        collection: &str,
+        path: &str,
+        filter: Document,
+    ) -> Result<Vec<Bson>> {
+        authorize(caller, collection, &[Verb::Read])?;
+        rules::path(path)?;
+        rules::filter(&filter, self.limits.depth)?;
+        Ok(self.store.distinct(collection, path, filter).await?)
+    }
+
     /// Inserts all or none; answers with the ids, generated where absent.
     pub async fn insert(
         &self,
@@ -211,6 +258,39 @@ impl Documents {
         Ok(self.store.delete(collection, filter, many).await?)
     }
 
+    /// Makes an index unless it is there; answers with its name.
+    pub async fn create_index(
+        &self,
+        caller: &Caller,
+        collection: &str,
+        index: IndexSpec,
+    ) -> Result<String> {
+        administer(caller, collection)?;
+        let index = rules::index(index)?;
+        let name = index.name();
+        let there = self.store.indexes(collection).await?;
+        if there.len() >= MAX_INDEXES && !there.iter().any(|other| other.name() == name) {
+            return Err(Error::Invalid(format!(
+                "a collection has at most {MAX_INDEXES} indexes"
+            )));
+        }
+        self.store.create_index(collection, index).await?;
+        Ok(name)
+    }
+
+    /// The collection's indexes.
+    pub async fn indexes(&self, caller: &Caller, collection: &str) -> Result<Vec<IndexSpec>> {
+        administer(caller, collection)?;
+        Ok(self.store.indexes(collection).await?)
+    }
+
+    /// Drops an index; answers whether it was there.
+    pub async fn drop_index(&self, caller: &Caller, collection: &str, name: &str) -> Result<bool> {
+        administer(caller, collection)?;
+        rules::index_to_drop(name)?;
+        Ok(self.store.drop_index(collection, name).await?)
+    }
+
     /// Names of the collections that the caller may know of.
     pub async fn collections(&self, caller: &Caller) -> Result<Vec<String>> {
         let mut names = self.store.collections().await?;
@@ -261,6 +341,18 @@ fn authorize(caller: &Caller, collection: &str, verbs: &[Verb]) -> Result<()> {
             plugin.name
         ))),
         None => Ok(()),
+    }
+}
+
+/// Whether the caller may change how a collection is kept: no plugin may.
+fn administer(caller: &Caller, collection: &str) -> Result<()> {
+    rules::collection(collection)?;
+    match caller {
+        Caller::ApiKey => Ok(()),
+        Caller::Plugin(plugin) => Err(Error::Forbidden(format!(
+            "the plugin `{}` cannot see or change indexes",
+            plugin.name
+        ))),
     }
 }
 

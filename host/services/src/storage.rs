@@ -3,6 +3,8 @@
 pub mod embedded;
 pub mod mongo;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bson::{Bson, Document, RawDocumentBuf};
 pub use coglex_docstore::model::{Change, Find, IndexSpec, Update, UpdateOutcome};
@@ -25,6 +27,17 @@ pub trait DocumentStore: Send + Sync + 'static {
     async fn find(&self, collection: &str, find: Find) -> Result<DocumentStream>;
     /// How many match.
     async fn count(&self, collection: &str, filter: Document) -> Result<u64>;
+    /// Runs an aggregation pipeline. Which of MongoDB's stages there are is the
+    /// engine's matter, and what is not there is `Invalid`.
+    async fn aggregate(
+        &self,
+        collection: &str,
+        pipeline: Vec<Document>,
+        max_time: Option<Duration>,
+    ) -> Result<DocumentStream>;
+    /// The different values at a path of the documents that match, in no order.
+    /// An array counts as its elements.
+    async fn distinct(&self, collection: &str, path: &str, filter: Document) -> Result<Vec<Bson>>;
     /// Inserts all or none; every document has an `_id`.
     async fn insert(&self, collection: &str, documents: Vec<RawDocumentBuf>) -> Result<()>;
     /// Changes documents, atomically for each.
@@ -33,6 +46,11 @@ pub trait DocumentStore: Send + Sync + 'static {
     async fn delete(&self, collection: &str, filter: Document, many: bool) -> Result<u64>;
     /// Makes an index unless it is there.
     async fn create_index(&self, collection: &str, index: IndexSpec) -> Result<()>;
+    /// The collection's indexes with their names, that on `_id` among them; none
+    /// when there is no such collection.
+    async fn indexes(&self, collection: &str) -> Result<Vec<IndexSpec>>;
+    /// Drops an index; answers whether it was there.
+    async fn drop_index(&self, collection: &str, name: &str) -> Result<bool>;
     /// Names of the collections.
     async fn collections(&self) -> Result<Vec<String>>;
     /// Ends what the store has open, after the last operation. A store that has

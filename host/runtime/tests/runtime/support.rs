@@ -237,6 +237,24 @@ impl DocumentStore for FixedStore {
         Ok(5)
     }
 
+    async fn aggregate(
+        &self,
+        collection: &str,
+        _pipeline: Vec<Document>,
+        _max_time: Option<Duration>,
+    ) -> StoreResult<DocumentStream> {
+        DocumentStore::find(self, collection, Find::default()).await
+    }
+
+    async fn distinct(
+        &self,
+        _collection: &str,
+        _path: &str,
+        _filter: Document,
+    ) -> StoreResult<Vec<Bson>> {
+        Ok(Vec::new())
+    }
+
     async fn insert(&self, _collection: &str, _documents: Vec<RawDocumentBuf>) -> StoreResult<()> {
         Ok(())
     }
@@ -251,6 +269,14 @@ impl DocumentStore for FixedStore {
 
     async fn create_index(&self, _collection: &str, _index: IndexSpec) -> StoreResult<()> {
         Ok(())
+    }
+
+    async fn indexes(&self, _collection: &str) -> StoreResult<Vec<IndexSpec>> {
+        Ok(Vec::new())
+    }
+
+    async fn drop_index(&self, _collection: &str, _name: &str) -> StoreResult<bool> {
+        Ok(false)
     }
 
     async fn collections(&self) -> StoreResult<Vec<String>> {

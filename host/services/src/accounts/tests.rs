@@ -52,6 +52,22 @@ impl DocumentStore for Meddled {
     async fn count(&self, collection: &str, filter: Document) -> StoreResult<u64> {
         self.read().count(collection, filter).await
     }
+    async fn aggregate(
+        &self,
+        collection: &str,
+        pipeline: Vec<Document>,
+        max_time: Option<Duration>,
+    ) -> StoreResult<DocumentStream> {
+        DocumentStore::aggregate(&self.store, collection, pipeline, max_time).await
+    }
+    async fn distinct(
+        &self,
+        collection: &str,
+        path: &str,
+        filter: Document,
+    ) -> StoreResult<Vec<Bson>> {
+        self.store.distinct(collection, path, filter).await
+    }
     async fn insert(&self, collection: &str, documents: Vec<RawDocumentBuf>) -> StoreResult<()> {
         self.store.insert(collection, documents).await
     }
@@ -81,6 +97,12 @@ impl DocumentStore for Meddled {
     }
     async fn create_index(&self, collection: &str, index: IndexSpec) -> StoreResult<()> {
         self.store.create_index(collection, index).await
+    }
+    async fn indexes(&self, collection: &str) -> StoreResult<Vec<IndexSpec>> {
+        self.store.indexes(collection).await
+    }
+    async fn drop_index(&self, collection: &str, name: &str) -> StoreResult<bool> {
+        self.store.drop_index(collection, name).await
     }
     async fn collections(&self) -> StoreResult<Vec<String>> {
         self.store.collections().await

@@ -1,11 +1,13 @@
 //! What a client may say to the store. Pure: it looks at names, paths and
-//! operators in filters, updates and documents, never at stored data, and knows
-//! nothing of who asks.
+//! operators in filters, pipelines, updates, indexes and documents, never at
+//! stored data, and knows nothing of who asks.
 //!
 //! Both the storage service and the auth service (for the further condition of
 //! a sign-in, for the document of a new user) ask here, so that there is one
 //! list of what is hidden and refused.
 
+mod index;
+mod pipeline;
 mod walk;
 
 use bson::{Bson, Document};
@@ -13,6 +15,9 @@ use bson::{Bson, Document};
 use crate::error::{Error, Result};
 use crate::storage::Change;
 use walk::Walk;
+
+pub(crate) use index::{KEY_INDEX, index, index_to_drop};
+pub(crate) use pipeline::pipeline;
 
 /// Fields that belong to the auth service: a user's password hash, and its
 /// sessions. No client sees, names or writes them, in any collection.
@@ -209,6 +214,16 @@ pub(crate) fn upsert_filter(filter: &Document) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Checks the path of which the different values are asked.
+pub(crate) fn path(path: &str) -> Result<()> {
+    if path.is_empty() || path.contains('\0') || path.split('.').any(|part| part.starts_with('$')) {
+        return Err(Error::Invalid(
+            "the field must be a name or a dotted path, without `$`".into(),
+        ));
+    }
+    visible(path)
 }
 
 /// A path that a client may read.

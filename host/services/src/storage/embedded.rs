@@ -4,6 +4,8 @@
 //! left to do here is to turn its cursor's batches into a stream. Opening one is
 //! the engine's own affair: [`EmbeddedStore::open`].
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bson::{Bson, Document, RawDocumentBuf};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -39,6 +41,20 @@ impl DocumentStore for EmbeddedStore {
         EmbeddedStore::count(self, collection, filter).await
     }
 
+    async fn aggregate(
+        &self,
+        collection: &str,
+        pipeline: Vec<Document>,
+        max_time: Option<Duration>,
+    ) -> Result<DocumentStream> {
+        let found = EmbeddedStore::aggregate(self, collection, pipeline, max_time).await?;
+        Ok(stream::iter(found).map(Ok).boxed())
+    }
+
+    async fn distinct(&self, collection: &str, path: &str, filter: Document) -> Result<Vec<Bson>> {
+        EmbeddedStore::distinct(self, collection, path, filter).await
+    }
+
     async fn insert(&self, collection: &str, documents: Vec<RawDocumentBuf>) -> Result<()> {
         EmbeddedStore::insert(self, collection, documents).await
     }
@@ -53,6 +69,19 @@ impl DocumentStore for EmbeddedStore {
 
     async fn create_index(&self, collection: &str, index: IndexSpec) -> Result<()> {
         EmbeddedStore::create_index(self, collection, index).await
+    }
+
+    async fn indexes(&self, collection: &str) -> Result<Vec<IndexSpec>> {
+        let indexes = EmbeddedStore::indexes(self, collection).await?;
+        let named = |index: IndexSpec| IndexSpec {
+            name: Some(index.name()),
+            ..index
+        };
+        Ok(indexes.into_iter().map(named).collect())
+    }
+
+    async fn drop_index(&self, collection: &str, name: &str) -> Result<bool> {
+        EmbeddedStore::drop_index(self, collection, name).await
     }
 
     async fn close(&self) {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bson::{Bson, Document, RawDocumentBuf, doc};
-use futures_util::{FutureExt as _, StreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use mongodb::error::Error as DriverError;
 use mongodb::options::{ClientOptions, IndexOptions, ReadConcern, WriteConcern};
 use mongodb::{Client, ClientSession, Collection, Database, IndexModel};
@@ -19,7 +19,7 @@ use super::{
     Change, DocumentStore, DocumentStream, Find, IndexSpec, Result, StoreError, Update,
     UpdateOutcome,
 };
-use error::{is_without_transactions, store_error};
+use error::{is_absent, is_without_transactions, store_error};
 
 /// How long a request waits for a server to be there. The driver's own default,
 /// thirty seconds, is longer than a client of ours waits.
@@ -165,6 +165,28 @@ impl DocumentStore for MongoStore {
             .map_err(store_error)
     }
 
+    async fn aggregate(
+        &self,
+        collection: &str,
+        pipeline: Vec<Document>,
+        max_time: Option<Duration>,
+    ) -> Result<DocumentStream> {
+        let target = self.raw(collection);
+        let mut action = target.aggregate(pipeline).with_type::<RawDocumentBuf>();
+        if let Some(max_time) = max_time {
+            action = action.max_time(max_time);
+        }
+        let cursor = action.await.map_err(store_error)?;
+        Ok(cursor.map(|document| document.map_err(store_error)).boxed())
+    }
+
+    async fn distinct(&self, collection: &str, path: &str, filter: Document) -> Result<Vec<Bson>> {
+        self.raw(collection)
+            .distinct(path, filter)
+            .await
+            .map_err(store_error)
+    }
+
     async fn insert(&self, collection: &str, documents: Vec<RawDocumentBuf>) -> Result<()> {
         // The driver would add an `_id` silently, and the caller not know it.
         if documents.iter().any(|document| id_of(document).is_none()) {
@@ -251,6 +273,26 @@ impl DocumentStore for MongoStore {
         Ok(())
     }
 
+    async fn indexes(&self, collection: &str) -> Result<Vec<IndexSpec>> {
+        let models = match self.raw(collection).list_indexes().await {
+            Ok(cursor) => cursor.try_collect::<Vec<IndexModel>>().await,
+            Err(error) => Err(error),
+        };
+        match models {
+            Ok(models) => Ok(models.into_iter().map(index_spec).collect()),
+            Err(error) if is_absent(&error) => Ok(Vec::new()),
+            Err(error) => Err(store_error(error)),
+        }
+    }
+
+    async fn drop_index(&self, collection: &str, name: &str) -> Result<bool> {
+        match self.raw(collection).drop_index(name).await {
+            Ok(()) => Ok(true),
+            Err(error) if is_absent(&error) => Ok(false),
+            Err(error) => Err(store_error(error)),
+        }
+    }
+
     async fn close(&self) {
         self.client.clone().shutdown().await;
     }
@@ -278,6 +320,20 @@ async fn insert_in_order(
         return Err(store_error(clean.err().unwrap_or(failure)));
     }
     Ok(())
+}
+
+/// What the server says of an index, in the port's words.
+fn index_spec(model: IndexModel) -> IndexSpec {
+    let options = model.options.unwrap_or_default();
+    // That the identifier is unique goes without saying, for the server.
+    let is_id = options.name.as_deref() == Some("_id_");
+    IndexSpec {
+        name: options.name,
+        keys: model.keys,
+        unique: is_id || options.unique.unwrap_or_default(),
+        sparse: options.sparse.unwrap_or_default(),
+        expire_after: options.expire_after,
+    }
 }
 
 fn id_of(document: &RawDocumentBuf) -> Option<Bson> {

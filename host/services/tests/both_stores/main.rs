@@ -13,6 +13,7 @@
 )]
 
 mod accounts;
+mod aggregate;
 mod differential;
 mod documents;
 mod store;

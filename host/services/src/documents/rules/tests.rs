@@ -8,7 +8,7 @@ const DEPTH: usize = 10;
 const BYTES: usize = 64 * 1024;
 
 #[derive(Debug, PartialEq)]
-enum Answer {
+pub(super) enum Answer {
     Fine,
     Invalid,
     Forbidden,
@@ -16,7 +16,7 @@ enum Answer {
 }
 use Answer::*;
 
-fn answer<T>(result: Result<T>) -> Answer {
+pub(super) fn answer<T>(result: Result<T>) -> Answer {
     match result {
         Ok(_) => Fine,
         Err(Error::Invalid(_)) => Invalid,

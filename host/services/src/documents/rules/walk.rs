@@ -31,6 +31,8 @@ pub(super) struct Walk {
     max_bytes: usize,
     bytes: usize,
     operators: usize,
+    /// Whether `$$ROOT` may be named: hidden fields are gone by then.
+    whole: bool,
 }
 
 impl Walk {
@@ -41,6 +43,16 @@ impl Walk {
             max_bytes,
             bytes: 0,
             operators: 0,
+            whole: false,
+        }
+    }
+
+    /// A walk in which expressions may speak of the whole document, because the
+    /// caller sees to it that nothing hidden is in it.
+    pub(super) fn with_whole_documents(self) -> Self {
+        Self {
+            whole: true,
+            ..self
         }
     }
 
@@ -72,14 +84,32 @@ impl Walk {
                 if text.starts_with('$') {
                     visible(text)?;
                 }
-                if in_expr && (variable(text, "$$ROOT") || variable(text, "$$CURRENT")) {
-                    return Err(Error::Invalid(
-                        "`$$ROOT` and `$$CURRENT` cannot be used in `$expr`".into(),
-                    ));
+                if in_expr {
+                    self.variable(text)?;
                 }
                 Ok(())
             }
             scalar => self.scalar(scalar),
+        }
+    }
+
+    /// A variable that an expression names. Those of the server begin with a
+    /// capital; `$$USER_ROLES`, for one, would tell of the server's own account.
+    fn variable(&self, text: &str) -> Result<()> {
+        let Some(path) = text.strip_prefix("$$") else {
+            return Ok(());
+        };
+        let name = path.split('.').next().unwrap_or(path);
+        match name {
+            "NOW" | "REMOVE" => Ok(()),
+            "ROOT" | "CURRENT" if self.whole => Ok(()),
+            "ROOT" | "CURRENT" => Err(Error::Invalid(
+                "`$$ROOT` and `$$CURRENT` cannot be used in `$expr`".into(),
+            )),
+            _ if name.starts_with(|first: char| first.is_ascii_uppercase()) => Err(Error::Invalid(
+                format!("the variable `$${}` cannot be used", shorten(name)),
+            )),
+            _ => Ok(()),
         }
     }
 
@@ -169,7 +199,7 @@ impl Walk {
         Ok(())
     }
 
-    fn enter(&self, depth: usize) -> Result<()> {
+    pub(super) fn enter(&self, depth: usize) -> Result<()> {
         if depth > self.depth {
             return Err(Error::Invalid(format!(
                 "the {} is nested deeper than {} levels",
@@ -180,14 +210,8 @@ impl Walk {
     }
 }
 
-/// Whether `text` is the variable or a path into it.
-fn variable(text: &str, name: &str) -> bool {
-    text.strip_prefix(name)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-}
-
 /// A client's own name in a message: long ones are cut.
-fn shorten(name: &str) -> &str {
+pub(super) fn shorten(name: &str) -> &str {
     name.char_indices()
         .nth(60)
         .map_or(name, |(end, _)| name.get(..end).unwrap_or(name))

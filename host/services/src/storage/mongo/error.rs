@@ -7,14 +7,18 @@ use crate::storage::StoreError;
 const DUPLICATE_KEY: [i32; 3] = [11000, 11001, 12582];
 /// The operation's time limit, and the server's own.
 const OUT_OF_TIME: [i32; 2] = [50, 262];
-/// A document or a sort that is over the server's own bounds.
-const TOO_LARGE: [i32; 4] = [10334, 17280, 17419, 292];
+/// A document, or what a stage has to hold, that is over the server's own bounds.
+const TOO_LARGE: [i32; 5] = [10334, 17280, 17419, 292, 146];
 /// Mistakes of whoever wrote the filter, update or index: bad value, cannot
 /// parse, type mismatch, path not viable, conflicting operators, `$` and `.` in
-/// names, immutable field, index options, namespace, validation.
-const CLIENT: [i32; 23] = [
-    2, 9, 14, 16, 28, 40, 52, 53, 54, 55, 56, 57, 66, 67, 72, 73, 85, 86, 121, 168, 197, 225, 238,
+/// names, overflow, immutable field, index options, namespace, validation,
+/// failed conversion.
+const CLIENT: [i32; 25] = [
+    2, 9, 14, 15, 16, 28, 40, 52, 53, 54, 55, 56, 57, 66, 67, 72, 73, 85, 86, 121, 168, 197, 225,
+    238, 241,
 ];
+/// No such collection, no such index.
+const ABSENT: [i32; 2] = [26, 27];
 /// Codes of five digits and more are the server's assertions about what it was
 /// asked, but for these: it is no primary any more, or it is going down.
 const STATE: [i32; 8] = [10058, 10107, 11600, 11601, 11602, 13388, 13435, 13436];
@@ -46,6 +50,11 @@ pub(super) fn store_error(error: Error) -> StoreError {
             _ => StoreError::Unavailable(Box::new(error)),
         },
     }
+}
+
+/// Whether the collection or index that was asked for is not there.
+pub(super) fn is_absent(error: &Error) -> bool {
+    fault(error).is_some_and(|(code, _)| ABSENT.contains(&code))
 }
 
 /// Whether the server refused a transaction because it has none.
@@ -98,9 +107,12 @@ mod tests {
             other => panic!("{other:?}"),
         };
         for (codes, expected) in [
-            (&[2, 9, 14, 40, 66, 86, 121, 31249, 15998][..], "invalid"),
+            (
+                &[2, 9, 14, 40, 66, 86, 121, 241, 31249, 15998][..],
+                "invalid",
+            ),
             (&[11000, 11001], "duplicate"),
-            (&[10334, 292], "too large"),
+            (&[10334, 292, 146], "too large"),
             (&[50, 262], "timeout"),
             // Not primary, interrupted, unauthorized, host unreachable, unknown.
             (
