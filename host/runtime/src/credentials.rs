@@ -2,11 +2,24 @@
 //! request headers, or is curious, must not hold an API key or a session.
 
 use coglex_services::Accounts;
+use coglex_services::caller::{API_KEY_HEADER, SESSION_COOKIE_PREFIX};
 use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
 
-const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-/// Session cookies are named `coglex_<realm>`.
-const COOKIE_PREFIX: &str = "coglex_";
+const API_KEY: HeaderName = HeaderName::from_static(API_KEY_HEADER);
+/// Makes a browser forget all cookies of the site, whoever has set them.
+const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
+
+/// Whether a pair from `Cookie`, or the start of a `Set-Cookie`, is a session's.
+/// A browser sends a cookie without a name as its value alone (RFC 6265bis), so
+/// `=coglex_users=…` comes back as `coglex_users=…`.
+fn is_session(pair: &[u8]) -> bool {
+    let start = pair
+        .iter()
+        .position(|byte| !byte.is_ascii_whitespace() && *byte != b'=')
+        .unwrap_or(pair.len());
+    pair.get(start..)
+        .is_some_and(|pair| pair.starts_with(SESSION_COOKIE_PREFIX.as_bytes()))
+}
 
 /// Takes the API key, session cookies and session tokens out of a request's
 /// headers. Other cookies and tokens are the app's.
@@ -32,10 +45,6 @@ fn strip_bearer(headers: &mut HeaderMap, is_own: impl Fn(&str) -> bool) {
 }
 
 fn strip_cookies(headers: &mut HeaderMap) {
-    let is_own = |pair: &[u8]| {
-        pair.trim_ascii_start()
-            .starts_with(COOKIE_PREFIX.as_bytes())
-    };
     let pairs = |value: &HeaderValue| -> Vec<Vec<u8>> {
         value
             .as_bytes()
@@ -46,7 +55,7 @@ fn strip_cookies(headers: &mut HeaderMap) {
     let any_own = headers
         .get_all(COOKIE)
         .iter()
-        .any(|value| pairs(value).iter().any(|pair| is_own(pair)));
+        .any(|value| pairs(value).iter().any(|pair| is_session(pair)));
     if !any_own {
         return;
     }
@@ -54,7 +63,7 @@ fn strip_cookies(headers: &mut HeaderMap) {
         .get_all(COOKIE)
         .iter()
         .flat_map(pairs)
-        .filter(|pair| !is_own(pair))
+        .filter(|pair| !is_session(pair))
         .map(|pair| pair.trim_ascii().to_vec())
         .filter(|pair| !pair.is_empty())
         .collect();
@@ -66,15 +75,11 @@ fn strip_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Takes session cookies out of a guest's response: a plugin must not sign a
-/// client in as somebody, or out.
-pub(crate) fn strip_set_cookies(headers: &mut HeaderMap) {
-    let is_own = |value: &HeaderValue| {
-        value
-            .as_bytes()
-            .trim_ascii_start()
-            .starts_with(COOKIE_PREFIX.as_bytes())
-    };
+/// Takes session cookies, and orders to forget them, out of a guest's response:
+/// a plugin must not sign a client in as somebody, or out.
+pub(crate) fn strip_response(headers: &mut HeaderMap) {
+    headers.remove(CLEAR_SITE_DATA);
+    let is_own = |value: &HeaderValue| is_session(value.as_bytes());
     if !headers.get_all(SET_COOKIE).iter().any(is_own) {
         return;
     }
@@ -118,6 +123,7 @@ mod tests {
         check(&["a=1; b=2"], Some("a=1; b=2"));
         check(&["my_coglex_x=1"], Some("my_coglex_x=1"));
         check(&["a=1", " coglex_admins=t"], Some("a=1"));
+        check(&["a=1; =coglex_users=t"], Some("a=1"));
     }
 
     #[test]
@@ -134,13 +140,17 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_cannot_set_a_session_cookie() {
+    fn a_guest_cannot_sign_a_client_in_or_out() {
         let mut headers = headers(&[
             (SET_COOKIE, "a=1"),
             (SET_COOKIE, "coglex_users=x; Path=/"),
+            (SET_COOKIE, "=coglex_users=x; Path=/"),
+            (SET_COOKIE, " = =\tcoglex_users=x"),
             (SET_COOKIE, "b=2"),
+            (CLEAR_SITE_DATA, "\"cookies\""),
         ]);
-        strip_set_cookies(&mut headers);
+        strip_response(&mut headers);
+        assert!(!headers.contains_key(CLEAR_SITE_DATA));
         let left: Vec<_> = headers.get_all(SET_COOKIE).iter().collect();
         assert_eq!(left, ["a=1", "b=2"]);
     }

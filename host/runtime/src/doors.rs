@@ -187,6 +187,6 @@ pub(crate) fn check_head(status: u16, headers: &mut HeaderMap) -> Result<http::S
         return Err(format!("the status {status} is not between 200 and 599"));
     };
     strip_hop_by_hop(headers);
-    credentials::strip_set_cookies(headers);
+    credentials::strip_response(headers);
     Ok(code)
 }

@@ -5,6 +5,13 @@ use std::sync::Arc;
 
 use crate::grants::Grants;
 
+/// The header that carries the server's API key, in lower case.
+pub const API_KEY_HEADER: &str = "x-api-key";
+
+/// Session cookies are named this and their realm. Whoever reads, sets or
+/// hides credentials goes by these two.
+pub const SESSION_COOKIE_PREFIX: &str = "coglex_";
+
 /// Who asks.
 #[derive(Debug, Clone)]
 pub enum Caller {

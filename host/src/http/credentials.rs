@@ -2,7 +2,9 @@
 //! API key, bearer tokens and session cookies, for handlers and the gateway.
 
 use axum::extract::FromRequestParts;
-use coglex_services::caller::Credentials;
+use coglex_services::caller::{
+    API_KEY_HEADER, Credentials, SESSION_COOKIE_PREFIX as COOKIE_PREFIX,
+};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
@@ -12,10 +14,7 @@ use crate::app::AppState;
 use crate::config::Secret;
 
 /// The header that carries the API key.
-pub(super) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-
-/// Session cookies are named this and their realm.
-const COOKIE_PREFIX: &str = "coglex_";
+pub(super) const X_API_KEY: HeaderName = HeaderName::from_static(API_KEY_HEADER);
 
 /// Cookies past this many are not looked at; a browser sends one per realm.
 const MAX_COOKIES: usize = 32;
