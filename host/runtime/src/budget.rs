@@ -32,6 +32,8 @@ pub struct Budget {
     pub queue_wait: Duration,
 }
 
+/// What the settings (`plugins.budget.*`) say when nobody has set them. In the
+/// server they decide; these are for who embeds or tests the runtime, and agree.
 impl Default for Budget {
     fn default() -> Self {
         Self {
@@ -41,10 +43,10 @@ impl Default for Budget {
             host_calls: 1_000,
             host_call_bytes: 64 * MIB as u64,
             response_bytes: 16 * MIB,
-            log_bytes: 256 * 1024,
+            log_bytes: 64 * 1024,
             concurrency: 256,
             queue: 256,
-            queue_wait: Duration::from_secs(2),
+            queue_wait: Duration::from_secs(1),
         }
     }
 }
