@@ -7,6 +7,7 @@
 //! list of what is hidden and refused.
 
 mod index;
+mod operators;
 mod pipeline;
 mod walk;
 
@@ -100,25 +101,43 @@ pub(crate) fn projection(projection: &Document, depth: usize) -> Result<()> {
         visible(path)?;
         match value {
             Bson::Boolean(_) | Bson::Int32(_) | Bson::Int64(_) | Bson::Double(_) => {}
-            Bson::Document(inner)
-                if inner
-                    .keys()
-                    .all(|key| key == "$slice" || key == "$elemMatch") =>
-            {
-                filter(inner, depth)?;
-            }
-            // {"a": {"b": 1}} is {"a.b": 1}.
-            Bson::Document(inner) if inner.keys().all(|key| !key.starts_with('$')) && depth > 1 => {
-                self::projection(inner, depth - 1)?;
-            }
-            _ => {
-                return Err(Error::Invalid(format!(
-                    "the projection of `{path}` must be 1, 0, true, false, `$slice` or `$elemMatch`"
-                )));
-            }
+            Bson::Document(inner) => shown(path, inner, depth)?,
+            _ => return Err(bad_projection(path)),
         }
     }
     Ok(())
+}
+
+/// What a projection says of one path, as a document.
+fn shown(path: &str, inner: &Document, depth: usize) -> Result<()> {
+    let mut entries = inner.iter();
+    match (entries.next(), entries.next()) {
+        // Nothing but numbers: MongoDB takes other operands for the arguments of
+        // the expression of this name, and evaluates them.
+        (Some((name, Bson::Array(operands))), None)
+            if name == "$slice" && operands.len() == 2 && operands.iter().all(is_number) =>
+        {
+            Ok(())
+        }
+        (Some((name, operand)), None) if name == "$slice" && is_number(operand) => Ok(()),
+        (Some((name, Bson::Document(_))), None) if name == "$elemMatch" => filter(inner, depth),
+        // {"a": {"b": 1}} is {"a.b": 1}.
+        (Some(_), _) if inner.keys().all(|key| !key.starts_with('$')) && depth > 1 => {
+            projection(inner, depth - 1)
+        }
+        _ => Err(bad_projection(path)),
+    }
+}
+
+fn is_number(value: &Bson) -> bool {
+    matches!(value, Bson::Int32(_) | Bson::Int64(_) | Bson::Double(_))
+}
+
+fn bad_projection(path: &str) -> Error {
+    Error::Invalid(format!(
+        "the projection of `{}` must be 1, 0, true, false, `$slice` with one or two numbers, or `$elemMatch`",
+        walk::shorten(path)
+    ))
 }
 
 /// Checks a document that is to be stored.
@@ -147,16 +166,19 @@ pub(crate) fn field(path: &str, value: &Bson, depth: usize, bytes: usize) -> Res
 
 /// Checks a change.
 pub(crate) fn change(change: &Change, depth: usize, bytes: usize) -> Result<()> {
-    let operators = match change {
+    let update = match change {
         Change::Replacement(replacement) => return document(replacement, depth, bytes),
-        Change::Operators(operators) => operators,
+        Change::Operators(update) => update,
     };
-    let mut walk = Walk::new("update", depth, bytes);
-    for (operator, fields) in operators {
+    let mut walk = Walk::new("update", depth, bytes).with_modifiers();
+    for (operator, fields) in update {
         if !operator.starts_with('$') {
             return Err(Error::Invalid(format!(
                 "an update takes operators such as `$set`, not `{operator}`"
             )));
+        }
+        if !operators::UPDATE.contains(&operator.as_str()) {
+            return Err(operators::unknown(operator));
         }
         walk.key(operator)?;
         let Bson::Document(fields) = fields else {
@@ -192,14 +214,15 @@ pub(crate) fn change(change: &Change, depth: usize, bytes: usize) -> Result<()> 
 
 /// Checks the filter of an upsert: its equalities become the new document.
 pub(crate) fn upsert_filter(filter: &Document) -> Result<()> {
+    if names_key(filter) {
+        return Err(Error::Forbidden(
+            "`_key` is set by signing up, not through storage".into(),
+        ));
+    }
     for (key, value) in filter {
         match (key.as_str(), value) {
-            ("_key", _) => {
-                return Err(Error::Forbidden(
-                    "`_key` is set by signing up, not through storage".into(),
-                ));
-            }
-            ("$and", Bson::Array(parts)) => {
+            // An `$or` of one clause is an equality, too.
+            ("$and" | "$or", Bson::Array(parts)) => {
                 for part in parts.iter().filter_map(Bson::as_document) {
                     upsert_filter(part)?;
                 }
@@ -210,10 +233,30 @@ pub(crate) fn upsert_filter(filter: &Document) -> Result<()> {
                 }
             }
             ("_id", id) => new_id(id)?,
+            (path, _) if path.starts_with("_id.") => {
+                return Err(Error::Invalid(
+                    "`_id` must be a string or an ObjectId".into(),
+                ));
+            }
             _ => {}
         }
     }
     Ok(())
+}
+
+/// Whether `_key`, or a path into it, is a key anywhere in here. Which of a
+/// filter's places become fields of a new document differs by store and version.
+fn names_key(document: &Document) -> bool {
+    fn in_value(value: &Bson) -> bool {
+        match value {
+            Bson::Document(inner) => names_key(inner),
+            Bson::Array(values) => values.iter().any(in_value),
+            _ => false,
+        }
+    }
+    document
+        .iter()
+        .any(|(key, value)| key == "_key" || key.starts_with("_key.") || in_value(value))
 }
 
 /// Checks the path of which the different values are asked.

@@ -3,22 +3,8 @@
 
 use bson::{Bson, Document};
 
-use super::visible;
+use super::{operators, visible};
 use crate::error::{Error, Result};
-
-/// Operators that run code, write elsewhere, or reach fields by a computed name
-/// or pattern, which would walk around [`HIDDEN`].
-const REFUSED_OPERATORS: [&str; 9] = [
-    "$where",
-    "$function",
-    "$accumulator",
-    "$out",
-    "$merge",
-    "$jsonSchema",
-    "$getField",
-    "$setField",
-    "$unsetField",
-];
 
 /// Most keys that begin with `$` in one filter or update: each costs work for
 /// every document that is looked at.
@@ -33,6 +19,8 @@ pub(super) struct Walk {
     operators: usize,
     /// Whether `$$ROOT` may be named: hidden fields are gone by then.
     whole: bool,
+    /// Whether the modifiers of `$push` and the like are known.
+    modifiers: bool,
 }
 
 impl Walk {
@@ -44,6 +32,15 @@ impl Walk {
             bytes: 0,
             operators: 0,
             whole: false,
+            modifiers: false,
+        }
+    }
+
+    /// A walk over what update operators take: beside conditions, modifiers.
+    pub(super) fn with_modifiers(self) -> Self {
+        Self {
+            modifiers: true,
+            ..self
         }
     }
 
@@ -61,6 +58,9 @@ impl Walk {
         self.enter(depth)?;
         for (key, value) in document {
             self.key(key)?;
+            if key.starts_with('$') {
+                self.operator(key, in_expr)?;
+            }
             self.query_value(value, depth, in_expr || key == "$expr")?;
         }
         Ok(())
@@ -145,6 +145,21 @@ impl Walk {
         }
     }
 
+    /// An operator of the language that is spoken here.
+    fn operator(&self, name: &str, in_expr: bool) -> Result<()> {
+        let known = if in_expr {
+            operators::EXPRESSION.contains(&name)
+        } else {
+            operators::QUERY.contains(&name)
+                || (self.modifiers && operators::MODIFIER.contains(&name))
+        };
+        if known {
+            Ok(())
+        } else {
+            Err(operators::unknown(name))
+        }
+    }
+
     pub(super) fn key(&mut self, key: &str) -> Result<()> {
         if key.starts_with('$') {
             self.operators += 1;
@@ -152,11 +167,6 @@ impl Walk {
                 return Err(Error::Invalid(format!(
                     "the {} has more than {MAX_OPERATORS} operators",
                     self.what
-                )));
-            }
-            if REFUSED_OPERATORS.contains(&key) {
-                return Err(Error::Invalid(format!(
-                    "the operator `{key}` cannot be used"
                 )));
             }
         }
