@@ -1,4 +1,6 @@
-//! The driver's errors in the port's words.
+//! The driver's errors in the port's words. The server's own sentences repeat
+//! stored values, those that are hidden from clients among them, and so go to
+//! the log and no further.
 
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 
@@ -32,7 +34,11 @@ pub(super) fn store_error(error: Error) -> StoreError {
     {
         return StoreError::Unavailable(Box::new(error));
     }
-    match fault(&error) {
+    let fault = fault(&error);
+    if let Some((code, message)) = fault {
+        tracing::debug!(code, message, "MongoDB refused an operation");
+    }
+    match fault {
         Some((code, message)) if DUPLICATE_KEY.contains(&code) => StoreError::DuplicateKey {
             index: index_name(message).to_owned(),
         },
@@ -40,16 +46,43 @@ pub(super) fn store_error(error: Error) -> StoreError {
         Some((code, _)) if TOO_LARGE.contains(&code) => {
             StoreError::TooLarge("a document, key or result is over MongoDB's limit".into())
         }
-        Some((code, message))
-            if CLIENT.contains(&code) || (code >= 10_000 && !STATE.contains(&code)) =>
-        {
-            StoreError::Invalid(message.to_owned())
+        Some((code, _)) if CLIENT.contains(&code) || (code >= 10_000 && !STATE.contains(&code)) => {
+            StoreError::Invalid(sentence(code))
         }
         _ => match &*error.kind {
             ErrorKind::InvalidArgument { message, .. } => StoreError::Invalid(message.clone()),
             _ => StoreError::Unavailable(Box::new(error)),
         },
     }
+}
+
+/// What a client reads of a mistake of its own: by the code alone.
+fn sentence(code: i32) -> String {
+    let sentence = match code {
+        2 => "a value does not fit where it stands in the filter, update, pipeline or index",
+        9 => "the filter, update or pipeline is malformed",
+        14 => "a value's type does not fit the operation",
+        15 => "a number is too large for the operation",
+        28 => "the update does not fit the document at this path",
+        40 => "two parts of the update change the same path",
+        52 => "a field's name begins with `$`",
+        53 | 54 | 66 => "the update would change `_id`, or give it a value that it cannot have",
+        55 => "a DBRef is malformed",
+        56 => "a field's name is empty",
+        57 => "a field's name contains a dot",
+        67 | 197 => "the index cannot be made of these keys and options",
+        72 => "the options do not fit the operation",
+        73 => "the collection's name is not valid",
+        85 | 86 => "there is an index with this name or these keys already, but with other options",
+        121 => "a document does not satisfy the collection's validation",
+        168 => "the pipeline has an operator that is not known or used wrongly",
+        241 => "a value cannot be converted as the operation asks",
+        31249 | 31250 => "the projection names a part of a path twice",
+        31253 | 31254 => "the projection cannot both show and hide fields",
+        51091 | 51108 => "a regular expression is not valid",
+        _ => return format!("MongoDB does not accept this operation (its code {code})"),
+    };
+    sentence.to_owned()
 }
 
 /// Whether the collection or index that was asked for is not there.
@@ -82,7 +115,8 @@ fn fault(error: &Error) -> Option<(i32, &str)> {
 /// The sentence itself shows values of another document, and goes no further.
 fn index_name(message: &str) -> &str {
     let after = message.split_once("index: ").map_or("", |(_, after)| after);
-    let name = after.split_once(" dup key").map_or(after, |(name, _)| name);
+    // Of a sentence in another form nothing is taken.
+    let name = after.split_once(" dup key").map_or("", |(name, _)| name);
     // Old servers write `database.collection.$name`.
     name.rsplit_once(".$").map_or(name, |(_, name)| name).trim()
 }
@@ -143,6 +177,20 @@ mod tests {
             r#"E11000 … index: mail_1 dup key: { mail: "eve@example.com" }"#,
         ));
         assert_eq!(error.to_string(), "duplicate key for index mail_1");
+    }
+
+    #[test]
+    fn nothing_of_the_servers_sentence_reaches_a_client() {
+        for code in CLIENT.iter().chain(&[17287, 31249, 40415, 51091, 99_999]) {
+            let error = store_error(command(*code, "Cannot … in element {_password: \"x\"}"));
+            let sentence = error.to_string();
+            assert!(matches!(error, StoreError::Invalid(_)), "{code}");
+            assert!(!sentence.contains("_password"), "{code}: {sentence}");
+        }
+        for code in DUPLICATE_KEY.iter().chain(&TOO_LARGE).chain(&OUT_OF_TIME) {
+            let error = store_error(command(*code, "index: _password"));
+            assert!(!error.to_string().contains("_password"), "{code}");
+        }
     }
 
     #[test]
