@@ -51,7 +51,7 @@ impl App {
             config::api_key(config.server.secret.as_ref(), &config.data.dir)?;
         let services = Services {
             documents: Documents::new(Arc::clone(&store), document_limits(&config)),
-            accounts: Accounts::new(store, auth_settings(&config)?),
+            accounts: Accounts::new(store, auth_settings(&config)?, document_limits(&config)),
         };
         let runtime = Runtime::new(runtime_settings(&config), services.clone())
             .context("cannot start the plugin runtime")?;

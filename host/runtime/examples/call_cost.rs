@@ -157,8 +157,8 @@ fn services() -> Services {
         depth: 100,
     };
     Services {
-        documents: Documents::new(Arc::clone(&store), limits),
-        accounts: Accounts::new(store, auth),
+        documents: Documents::new(Arc::clone(&store), limits.clone()),
+        accounts: Accounts::new(store, auth, limits),
     }
 }
 

@@ -87,22 +87,26 @@ struct Inner {
     session_ttl: Duration,
     hasher: Hasher,
     tokens: Tokens,
-    /// What documents of users may be: the defaults of the storage service.
+    /// What documents of users may be: the limits of the storage service.
     limits: DocumentLimits,
     /// Realms whose unique index on `_key` is known to be there.
     indexed: Mutex<HashSet<String>>,
 }
 
 impl Accounts {
-    /// A service over `store`.
-    pub fn new(store: Arc<dyn DocumentStore>, settings: AuthSettings) -> Self {
+    /// A service over `store`. Users are documents, under the same `limits`.
+    pub fn new(
+        store: Arc<dyn DocumentStore>,
+        settings: AuthSettings,
+        limits: DocumentLimits,
+    ) -> Self {
         Self {
             inner: Arc::new(Inner {
                 store,
                 session_ttl: settings.session_ttl,
                 hasher: Hasher::new(&settings),
                 tokens: Tokens::new(&settings.signing_key, &settings.issuer),
-                limits: DocumentLimits::default(),
+                limits,
                 indexed: Mutex::default(),
             }),
         }
@@ -316,19 +320,36 @@ impl Accounts {
         let Some(stored) = found else {
             return Err(no_such_user());
         };
+        if set.contains_key("_key") {
+            // Nobody may have signed up here yet: users may have been imported.
+            inner.ensure_index(realm).await?;
+        }
+        let id = stored.get("_id").cloned().unwrap_or(Bson::Null);
+        let same_user = doc! { "_id": id, "_key": { "$eq": key } };
         if let Some(password) = password {
             set.insert("_password", inner.hasher.hash(&password).await?);
             let claims = keep_token.and_then(|token| inner.tokens.verify(realm, token));
-            let kept = claims
-                .map(|claims| Sessions::of(&stored).only(&claims))
-                .unwrap_or_default();
-            set.insert(session::ALL, kept);
+            if let Some(claims) = claims
+                && let Some(record) = Sessions::of(&stored).record(&claims)
+            {
+                let mut keeping = set.clone();
+                keeping.insert(session::ALL, session::only(&claims, record));
+                // The record is from before the hashing: a session that ended
+                // meanwhile must not come back to life.
+                let mut still_open = same_user.clone();
+                still_open.insert(session::path(&claims.session), doc! { "$exists": true });
+                let outcome = inner
+                    .update(realm, still_open, doc! { "$set": keeping })
+                    .await?;
+                if outcome.matched > 0 {
+                    return Ok(outcome.modified);
+                }
+            }
+            set.insert(session::ALL, Document::new());
         }
         if set.is_empty() {
             return Ok(0);
         }
-        let id = stored.get("_id").cloned().unwrap_or(Bson::Null);
-        let same_user = doc! { "_id": id, "_key": { "$eq": key } };
         let outcome = inner.update(realm, same_user, doc! { "$set": set }).await?;
         match outcome.matched {
             // Renamed or deleted between the two steps.

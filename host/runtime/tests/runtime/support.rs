@@ -48,8 +48,8 @@ pub(crate) fn services() -> Services {
         depth: 100,
     };
     Services {
-        documents: Documents::new(Arc::clone(&store), limits),
-        accounts: Accounts::new(store, auth),
+        documents: Documents::new(Arc::clone(&store), limits.clone()),
+        accounts: Accounts::new(store, auth, limits),
     }
 }
 

@@ -23,6 +23,11 @@ pub(super) fn path(id: &str) -> String {
     format!("{ALL}.{}", hash(id))
 }
 
+/// All of a user's sessions when the token's is the only one.
+pub(super) fn only(claims: &Claims, record: &Document) -> Document {
+    doc! { hash(&claims.session): record.clone() }
+}
+
 fn hash(id: &str) -> String {
     hex::encode(Sha256::digest(id.as_bytes()))
 }
@@ -92,14 +97,6 @@ impl<'a> Sessions<'a> {
             .is_some_and(|expires| expires > now)
     }
 
-    /// Nothing but the token's session, for a change of the password.
-    pub(super) fn only(&self, claims: &Claims) -> Document {
-        match self.record(claims) {
-            Some(record) => doc! { hash(&claims.session): record.clone() },
-            None => Document::new(),
-        }
-    }
-
     /// What to `$unset` so that, with one more, the sessions are within bounds:
     /// the expired, then the oldest.
     pub(super) fn surplus(&self, now: DateTime) -> Document {
@@ -121,7 +118,8 @@ impl<'a> Sessions<'a> {
             .collect()
     }
 
-    fn record(&self, claims: &Claims) -> Option<&'a Document> {
+    /// What is stored of the token's session.
+    pub(super) fn record(&self, claims: &Claims) -> Option<&'a Document> {
         let wanted = hash(&claims.session);
         let mut found = None;
         // All are looked at, each in constant time: how long it takes says

@@ -109,6 +109,10 @@ impl DocumentStore for Meddled {
     }
 }
 
+fn over(store: Meddled) -> Accounts {
+    Accounts::new(Arc::new(store), settings(), DocumentLimits::default())
+}
+
 /// Ann has signed up with the password `secret`; the change strikes next.
 async fn meddled(change: Document, times: usize) -> (Accounts, EmbeddedStore, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
@@ -119,7 +123,7 @@ async fn meddled(change: Document, times: usize) -> (Accounts, EmbeddedStore, te
         times: AtomicUsize::new(times),
         reads: Arc::default(),
     };
-    let accounts = Accounts::new(Arc::new(meddled), settings());
+    let accounts = over(meddled);
     accounts
         .sign_up("users", "ann", "secret", doc! {})
         .await
@@ -176,6 +180,74 @@ async fn a_user_deleted_or_renamed_during_a_refresh_is_not_found() {
 }
 
 #[tokio::test]
+async fn a_session_that_ends_during_a_refresh_stays_ended() {
+    let (mut accounts, store, _folder) = meddled(doc! {}, 0).await;
+    let token = accounts
+        .sign_in("users", "ann", "secret", doc! {})
+        .await
+        .unwrap()
+        .token;
+    let refresh = async |accounts: &Accounts, password: &str| {
+        let change = doc! { "_password": password };
+        accounts
+            .refresh("users", "ann", change, Some(&token))
+            .await
+            .unwrap()
+    };
+    assert_eq!(refresh(&accounts, "second").await, 1);
+    assert!(accounts.session("users", &token).await.unwrap().is_some());
+
+    // Signed out between the read and the write.
+    let session = accounts.inner.tokens.verify("users", &token).unwrap();
+    accounts = over(Meddled {
+        store,
+        change: doc! { "$unset": { session::path(&session.session): "" } },
+        times: AtomicUsize::new(1),
+        reads: Arc::default(),
+    });
+    assert_eq!(refresh(&accounts, "third").await, 1);
+    assert!(accounts.session("users", &token).await.unwrap().is_none());
+    let third = accounts.sign_in("users", "ann", "third", doc! {}).await;
+    assert!(third.is_ok(), "{third:?}");
+}
+
+#[tokio::test]
+async fn a_refresh_keeps_keys_unique_among_imported_users() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(&folder.path().join("test.db"), Default::default()).unwrap();
+    let imported = ["ann", "bob"]
+        .map(|key| RawDocumentBuf::try_from(&doc! { "_id": key, "_key": key }).unwrap());
+    store.insert("users", imported.to_vec()).await.unwrap();
+    let accounts = Accounts::new(Arc::new(store), settings(), DocumentLimits::default());
+    let taken = accounts
+        .refresh("users", "ann", doc! { "_key": "bob" }, None)
+        .await;
+    assert!(matches!(taken, Err(Error::Conflict(_))), "{taken:?}");
+}
+
+#[tokio::test]
+async fn users_are_documents_within_the_limits() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(&folder.path().join("test.db"), Default::default()).unwrap();
+    let limits = DocumentLimits {
+        document_bytes: 1024,
+        ..DocumentLimits::default()
+    };
+    let accounts = Accounts::new(Arc::new(store), settings(), limits);
+    let about = doc! { "about": "x".repeat(2048) };
+    let large = accounts
+        .sign_up("users", "ann", "secret", about.clone())
+        .await;
+    assert!(matches!(large, Err(Error::TooLarge(_))), "{large:?}");
+    accounts
+        .sign_up("users", "ann", "secret", doc! {})
+        .await
+        .unwrap();
+    let large = accounts.refresh("users", "ann", about, None).await;
+    assert!(matches!(large, Err(Error::TooLarge(_))), "{large:?}");
+}
+
+#[tokio::test]
 async fn a_session_costs_one_read_and_a_foreign_token_none() {
     let folder = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(&folder.path().join("test.db"), Default::default()).unwrap();
@@ -186,7 +258,7 @@ async fn a_session_costs_one_read_and_a_foreign_token_none() {
         times: AtomicUsize::new(0),
         reads: reads.clone(),
     };
-    let accounts = Accounts::new(Arc::new(counted), settings());
+    let accounts = over(counted);
     accounts
         .sign_up("users", "ann", "secret", doc! {})
         .await
@@ -225,7 +297,7 @@ async fn an_unknown_user_costs_what_a_wrong_password_costs() {
         argon2_passes: 2,
         ..settings()
     };
-    let accounts = Accounts::new(Arc::new(store), costly);
+    let accounts = Accounts::new(Arc::new(store), costly, DocumentLimits::default());
     accounts
         .sign_up("users", "ann", "secret", doc! {})
         .await

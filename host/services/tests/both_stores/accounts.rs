@@ -6,6 +6,7 @@ use std::time::Duration;
 use bson::{Bson, Document, doc};
 use coglex_services::accounts::{Accounts, AuthSettings, SignedIn, SigningKey, User};
 use coglex_services::caller::Credentials;
+use coglex_services::documents::DocumentLimits;
 use coglex_services::{Error, Result};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 
@@ -50,7 +51,7 @@ fn settings() -> AuthSettings {
 }
 
 fn accounts(store: &Store) -> Accounts {
-    Accounts::new(store.clone(), settings())
+    Accounts::new(store.clone(), settings(), DocumentLimits::default())
 }
 
 /// Ann, with the password `secret`.
@@ -451,7 +452,7 @@ async fn an_expired_session_is_none(store: Store) {
         session_ttl: Duration::from_secs(1),
         ..settings()
     };
-    let brief = Accounts::new(store.clone(), brief);
+    let brief = Accounts::new(store.clone(), brief, DocumentLimits::default());
     ann(&brief).await;
     let signed_in = sign_in(&brief).await;
     assert!(session(&brief, &signed_in.token).await.is_some());
@@ -674,6 +675,7 @@ async fn hashes_follow_the_parameters(store: Store) {
             argon2_memory_kib: 128,
             ..settings()
         },
+        DocumentLimits::default(),
     );
     assert_not_found(stronger.sign_in("users", "ann", "wrong", doc! {}).await);
     assert_eq!(hash().await, before);
@@ -705,6 +707,7 @@ async fn many_sign_ins_at_once_all_hold(store: Store) {
             argon2_memory_kib: 128,
             ..settings()
         },
+        DocumentLimits::default(),
     );
     ann(&old).await;
     // All find the hash outdated and want to replace it; each must come through.
