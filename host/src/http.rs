@@ -63,7 +63,8 @@ fn auth_routes() -> Router<AppState> {
         .route("/refresh/{realm}", patch(auth::refresh))
 }
 
-/// All behind the API key. `GET {collection}/count` counts.
+/// All behind the API key. `GET {collection}/count` counts. The words after a
+/// collection hide documents of the same id, which a query finds.
 fn storage_routes() -> Router<AppState> {
     Router::new()
         .route("/", get(storage::collections))
@@ -73,6 +74,14 @@ fn storage_routes() -> Router<AppState> {
                 .post(storage::insert)
                 .patch(storage::update_many)
                 .delete(storage::delete_many),
+        )
+        .route("/{collection}/aggregate", post(storage::aggregate))
+        .route("/{collection}/distinct", get(storage::distinct))
+        .route(
+            "/{collection}/indexes",
+            get(storage::indexes::list)
+                .post(storage::indexes::create)
+                .delete(storage::indexes::delete),
         )
         .route(
             "/{collection}/{id}",

@@ -384,6 +384,186 @@ fn matches_are_counted() {
     assert_eq!(count(&[("query", r#"{"t":"z"}"#)]), 0);
 }
 
+fn aggregate(api: &Client, pipeline: Value) -> crate::support::Reply {
+    api.post(&item("aggregate"), &json!({ "pipeline": pipeline }))
+}
+
+#[test]
+fn a_pipeline_makes_a_list() {
+    let server = TestServer::start();
+    let api = server.api();
+    assert_eq!(aggregate(&api, json!([])).json(), json!([]));
+    insert(
+        &api,
+        json!([{ "_id": "a", "n": 1, "t": "x" }, { "_id": "b", "n": 2, "t": "x" }, { "_id": "c", "n": 3, "t": "y" }]),
+    );
+    let sums = json!([
+        { "$group": { "_id": "$t", "sum": { "$sum": "$n" } } },
+        { "$sort": { "_id": 1 } },
+    ]);
+    assert_eq!(
+        aggregate(&api, sums).json(),
+        json!([{ "_id": "x", "sum": 3 }, { "_id": "y", "sum": 3 }])
+    );
+    // One document is a list too.
+    let one = aggregate(&api, json!([{ "$match": { "n": 3 } }]));
+    assert_eq!(one.json(), json!([{ "_id": "c", "n": 3, "t": "y" }]));
+    assert_eq!(one.header("content-type"), "application/json");
+    // The path without its slash.
+    let body = json!({ "pipeline": [{ "$count": "n" }] });
+    let counted = api.post("/service/storage/v1/items/aggregate", &body);
+    assert_eq!(counted.json(), json!([{ "n": 3 }]));
+    for bad in [
+        json!({}),
+        json!({ "pipeline": {} }),
+        json!({ "pipeline": [1] }),
+        json!({ "pipeline": [{}] }),
+        json!({ "pipeline": [{ "$match": {}, "$limit": 1 }] }),
+        json!({ "pipeline": [{ "$limit": 0 }] }),
+        json!({ "pipeline": [{ "$nonsense": 1 }] }),
+        json!({ "pipeline": [{ "$out": "stolen" }] }),
+        json!({ "pipeline": [{ "$merge": "stolen" }] }),
+        json!({ "pipeline": [{ "$match": { "$where": "1" } }] }),
+    ] {
+        let reply = api.post(&item("aggregate"), &bad);
+        reply.problem(400, "invalid_input");
+    }
+    let detail = aggregate(&api, json!([{ "$unionWith": "c" }])).problem(400, "invalid_input");
+    assert!(detail.contains("$unionWith"), "{detail}");
+}
+
+#[test]
+fn a_pipeline_that_makes_too_much_is_refused() {
+    let server = TestServer::with(&[
+        "--storage-page-limit",
+        "3",
+        "--storage-result-limit",
+        "10 KiB",
+    ]);
+    let api = server.api();
+    insert(&api, (0..4).map(|n| json!({ "n": n })).collect());
+    let detail = aggregate(&api, json!([])).problem(400, "too_many_matches");
+    assert!(
+        detail.contains('3') && detail.contains("`$limit`"),
+        "{detail}"
+    );
+    let cut = aggregate(&api, json!([{ "$limit": 3 }])).json();
+    assert_eq!(cut.as_array().unwrap().len(), 3);
+    let large = "x".repeat(8000);
+    aggregate(
+        &api,
+        json!([{ "$limit": 2 }, { "$project": { "t": { "$literal": large } } }]),
+    )
+    .problem(400, "result_too_large");
+}
+
+#[test]
+fn different_values_are_listed() {
+    let server = TestServer::start();
+    let api = server.api();
+    insert(
+        &api,
+        json!([{ "t": "a", "l": [1, 2] }, { "t": "b", "l": 2 }, { "t": "a" }]),
+    );
+    let distinct = |params: &[(&str, &str)]| {
+        let mut values: Vec<String> = api
+            .find(&item("distinct"), params)
+            .json()
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(Value::to_string)
+            .collect();
+        values.sort();
+        values.join(" ")
+    };
+    assert_eq!(distinct(&[("field", "t")]), r#""a" "b""#);
+    assert_eq!(distinct(&[("field", "l")]), "1 2");
+    assert_eq!(distinct(&[("field", "l"), ("query", r#"{"t":"b"}"#)]), "2");
+    assert_eq!(distinct(&[("field", "none")]), "");
+    for params in [&[][..], &[("field", "")], &[("field", "$t")]] {
+        api.find(&item("distinct"), params)
+            .problem(400, "invalid_input");
+    }
+    api.find(&item("distinct"), &[("field", "_password")])
+        .problem(403, "forbidden");
+}
+
+#[test]
+fn indexes_are_made_listed_and_dropped() {
+    let server = TestServer::start();
+    let api = server.api();
+    let indexes = item("indexes");
+    assert_eq!(api.get(&indexes).json(), json!([]));
+    let unique = json!({ "keys": { "a": 1, "b": -1 }, "unique": true });
+    let expiring =
+        json!({ "keys": { "t": 1 }, "sparse": true, "expireAfterSeconds": 60, "name": "soon" });
+    for _ in 0..2 {
+        assert_eq!(api.post(&indexes, &unique).json(), "a_1_b_-1");
+        assert_eq!(api.post(&indexes, &expiring).json(), "soon");
+    }
+    assert_eq!(
+        api.get(&indexes).json(),
+        json!([
+            { "name": "_id_", "keys": { "_id": 1 }, "unique": true, "sparse": false },
+            { "name": "a_1_b_-1", "keys": { "a": 1, "b": -1 }, "unique": true, "sparse": false },
+            { "name": "soon", "keys": { "t": 1 }, "unique": false, "sparse": true, "expireAfterSeconds": 60 },
+        ])
+    );
+    let twins = json!({ "documents": [{ "a": 1 }, { "a": 1 }] });
+    api.post(ITEMS, &twins).problem(409, "conflict");
+    let drop = |name: &str| api.delete(&with_query(&indexes, &[("name", name)]));
+    assert_eq!(drop("a_1_b_-1").json(), 1);
+    drop("a_1_b_-1").problem(404, "not_found");
+    assert_eq!(api.post(ITEMS, &twins).status, 200);
+    api.post(&indexes, &unique).problem(409, "conflict");
+    drop("_id_").problem(403, "forbidden");
+    drop("*").problem(400, "invalid_input");
+    api.delete(&indexes).problem(400, "invalid_input");
+    for bad in [
+        json!({}),
+        json!({ "keys": [] }),
+        json!({ "keys": {} }),
+        json!({ "keys": { "a": 2 } }),
+        json!({ "keys": { "a": "text" } }),
+        json!({ "keys": { "_id": 1 } }),
+        json!({ "keys": { "a": 1 }, "unique": 1 }),
+        json!({ "keys": { "a": 1 }, "name": 1 }),
+        json!({ "keys": { "a": 1 }, "name": "" }),
+        json!({ "keys": { "a": 1 }, "expireAfterSeconds": -1 }),
+        json!({ "keys": { "a": 1 }, "expireAfterSeconds": 1.5 }),
+        json!({ "keys": { "a": 1, "b": 1 }, "expireAfterSeconds": 1 }),
+        json!({ "keys": { "a": 1 }, "partialFilterExpression": {} }),
+    ] {
+        api.post(&indexes, &bad).problem(400, "invalid_input");
+    }
+    for secret in ["_password", "_coglex.sessions", "_key"] {
+        api.post(&indexes, &json!({ "keys": { secret: 1 } }))
+            .problem(403, "forbidden");
+    }
+}
+
+#[test]
+fn words_after_a_collection_are_no_ids() {
+    let server = TestServer::start();
+    let api = server.api();
+    insert(&api, json!([{ "_id": "aggregate" }, { "_id": "indexes" }]));
+    let reply = api.get(&item("aggregate"));
+    reply.problem(405, "method_not_allowed");
+    assert_eq!(reply.header("allow"), "POST");
+    api.post(&item("distinct"), &json!({}))
+        .problem(405, "method_not_allowed");
+    let patched = api.patch(&item("indexes"), &json!({ "document": { "a": 1 } }));
+    patched.problem(405, "method_not_allowed");
+    for id in ["aggregate", "indexes"] {
+        let query = format!(r#"{{"_id":"{id}"}}"#);
+        assert_eq!(
+            api.find(ITEMS, &[("query", &query)]).json(),
+            json!({ "_id": id })
+        );
+    }
+}
+
 #[test]
 fn collections_are_listed_without_the_servers_own() {
     let server = TestServer::start();
@@ -447,6 +627,11 @@ fn every_route_needs_the_api_key() {
         (Method::DELETE, ITEMS),
         (Method::GET, "/service/storage/v1/items/a/"),
         (Method::GET, "/service/storage/v1/items/count/"),
+        (Method::POST, "/service/storage/v1/items/aggregate/"),
+        (Method::GET, "/service/storage/v1/items/distinct/"),
+        (Method::GET, "/service/storage/v1/items/indexes/"),
+        (Method::POST, "/service/storage/v1/items/indexes/"),
+        (Method::DELETE, "/service/storage/v1/items/indexes/"),
         (Method::PATCH, "/service/storage/v1/items/a/"),
         (Method::DELETE, "/service/storage/v1/items/a/"),
     ] {
@@ -562,6 +747,34 @@ fn secrets_of_users_are_out_of_reach() {
         );
     }
     api.patch(&user, &json!({ "document": { "_key": "eve" } }))
+        .problem(403, "forbidden");
+
+    // A pipeline can speak of whole documents, and join them.
+    api.post("/service/auth/v1/signin/users/", &body).json();
+    insert(&api, json!([{ "who": "ann" }]));
+    let join = json!({ "$lookup": { "from": "users", "localField": "who", "foreignField": "_key", "as": "who" } });
+    for (collection, pipeline) in [
+        (
+            "users",
+            json!([{ "$project": { "all": { "$objectToArray": "$$ROOT" } } }]),
+        ),
+        (
+            "users",
+            json!([{ "$group": { "_id": null, "all": { "$push": "$$ROOT" } } }]),
+        ),
+        ("items", json!([join, { "$unwind": "$who" }])),
+    ] {
+        let path = format!("/service/storage/v1/{collection}/aggregate/");
+        let made = api
+            .post(&path, &json!({ "pipeline": pipeline }))
+            .json()
+            .to_string();
+        assert!(made.contains("Ann"), "{made}");
+        for secret in ["argon2", "_password", "_coglex", "sessions"] {
+            assert!(!made.contains(secret), "{made}");
+        }
+    }
+    api.delete("/service/storage/v1/users/indexes/?name=_key_1")
         .problem(403, "forbidden");
 }
 

@@ -3,8 +3,10 @@
 //!
 //! [`Documents`]: coglex_services::Documents
 
+pub(crate) mod indexes;
 mod page;
 mod params;
+mod query;
 
 use axum::Json;
 use axum::extract::{OriginalUri, State};
@@ -18,6 +20,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use self::page::Page;
 use self::params::{FindParams, WriteParams, change, documents, ids};
+pub(crate) use self::query::{aggregate, distinct};
 use super::{id_value, json_text, json_value};
 use crate::app::AppState;
 use crate::http::error::ApiError;

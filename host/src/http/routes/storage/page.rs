@@ -6,7 +6,6 @@ use bytes::{BufMut as _, Bytes};
 use coglex_services::documents::DocumentStream;
 use coglex_services::{Error as ServiceError, json};
 use futures_util::StreamExt as _;
-use http::StatusCode;
 
 use crate::http::error::ApiError;
 
@@ -47,13 +46,7 @@ impl Page {
             // One document always fits: its own limit is smaller than what a
             // reader could do about it.
             if page.text.len() > bytes && page.len > 1 {
-                return Err(ApiError::new(
-                    StatusCode::BAD_REQUEST,
-                    "result_too_large",
-                    format!(
-                        "The result is larger than {bytes} bytes; narrow it with `limit` or `keys`."
-                    ),
-                ));
+                return Err(too_large(bytes));
             }
             // Documents come in batches: a long page must not keep a worker from
             // the other requests.
@@ -72,6 +65,16 @@ impl Page {
         self.text.put_u8(b']');
         Bytes::from(self.text)
     }
+}
+
+/// 400 for a result over its limit.
+pub(super) fn too_large(bytes: usize) -> ApiError {
+    ApiError::bad_request(
+        "result_too_large",
+        format!(
+            "The result is larger than {bytes} bytes; ask for fewer documents, or for less of them."
+        ),
+    )
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ impl FindParams {
         Ok(Asked {
             filter: self.filter(limits.depth_limit)?,
             projection: self.projection(limits.depth_limit)?,
-            sort: sort.map(|sort| document("sort", sort)).transpose()?,
+            sort: sort.map(|sort| object("sort", sort)).transpose()?,
             skip: number("skip", self.skip.as_deref())?.unwrap_or(0),
             limit,
             many,
@@ -77,7 +77,7 @@ impl FindParams {
     /// The filter; none matches everything.
     pub(super) fn filter(&self, depth: usize) -> Result<Document, ApiError> {
         match optional("query", self.query.as_deref(), depth)? {
-            Some(filter) => document("query", filter),
+            Some(filter) => object("query", filter),
             None => Ok(Document::new()),
         }
     }
@@ -113,7 +113,7 @@ impl WriteParams {
             None | Some("") => Err(ApiError::invalid(
                 "`query` is required; {} stands for every document.",
             )),
-            Some(text) => document("query", parse("query", text, depth)?),
+            Some(text) => object("query", parse("query", text, depth)?),
         }
     }
 
@@ -126,7 +126,7 @@ impl WriteParams {
 /// operators if every key is one.
 pub(super) fn change(mut body: Document) -> Result<Change, ApiError> {
     let asked = match body.remove("document") {
-        Some(value) => document("document", value)?,
+        Some(value) => object("document", value)?,
         None => return Err(ApiError::invalid("`document` is missing.")),
     };
     let operators = asked.keys().filter(|key| key.starts_with('$')).count();
@@ -142,9 +142,9 @@ pub(super) fn change(mut body: Document) -> Result<Change, ApiError> {
 /// The documents that a body brings, and whether it brings a list.
 pub(super) fn documents(mut body: Document) -> Result<(Vec<Document>, bool), ApiError> {
     match (body.remove("document"), body.remove("documents")) {
-        (Some(one), None) => Ok((vec![document("document", one)?], false)),
+        (Some(one), None) => Ok((vec![object("document", one)?], false)),
         (None, Some(Bson::Array(list))) => {
-            let list = list.into_iter().map(|one| document("documents", one));
+            let list = list.into_iter().map(|one| object("documents", one));
             Ok((list.collect::<Result<_, _>>()?, true))
         }
         (None, Some(_)) => Err(ApiError::invalid("`documents` must be a list.")),
@@ -199,10 +199,13 @@ fn parse(name: &str, text: &str, depth: usize) -> Result<Bson, ApiError> {
     })
 }
 
-fn document(name: &str, value: Bson) -> Result<Document, ApiError> {
+/// A value that has to be a document; `name` is for the sentence if it is not.
+pub(super) fn object(name: &str, value: Bson) -> Result<Document, ApiError> {
     match value {
         Bson::Document(document) => Ok(document),
-        _ if name == "documents" => Err(ApiError::invalid("`documents` must hold JSON objects.")),
+        _ if matches!(name, "documents" | "pipeline") => Err(ApiError::invalid(format!(
+            "`{name}` must hold JSON objects."
+        ))),
         _ => Err(ApiError::invalid(format!(
             "`{name}` must be a JSON object."
         ))),
