@@ -164,11 +164,26 @@ fn environment_file(directory: &Path) -> anyhow::Result<Variables> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Variables::new()),
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
-    dotenvy::from_read_iter(text.as_slice())
+    dotenvy::from_read_iter(literal_dollars(&text).as_bytes())
         .map(|pair| pair.map(|(name, value)| (name, (value, ".env"))))
         .collect::<Result<_, _>>()
         // The cause would repeat the line, and with it perhaps a secret.
         .map_err(|_| anyhow::anyhow!(".env holds a line that is not NAME=value"))
+}
+
+/// A `$` in a value is a `$`: substitution would cut secrets without a word.
+/// Quoted singly, values are literal by themselves.
+fn literal_dollars(text: &[u8]) -> String {
+    let literal = |line: &str| {
+        let value = line.split_once('=').map_or("", |(_, value)| value);
+        if value.trim_start().starts_with('\'') {
+            line.to_owned()
+        } else {
+            line.replace("\\$", "$").replace('$', "\\$")
+        }
+    };
+    let lines: Vec<String> = String::from_utf8_lossy(text).lines().map(literal).collect();
+    lines.join("\n")
 }
 
 fn file(inputs: &Inputs, variables: &Variables) -> anyhow::Result<Option<(PathBuf, String)>> {

@@ -268,6 +268,14 @@ impl Registry {
             .load(name, wasm, beside.as_deref(), policy)
             .await
             .map_err(|error| error_chain(&error))?;
+        if plugin.asked() != plugin.granted() {
+            tracing::warn!(
+                plugin.name = name,
+                plugin.asked = %plugin.asked(),
+                plugin.granted = %plugin.granted(),
+                "the plugin asks for more than plugins.allow.{name} lets it have"
+            );
+        }
         tracing::info!(
             plugin.name = name,
             plugin.digest = plugin.digest().get(..12).unwrap_or_default(),

@@ -158,7 +158,7 @@ pub static SETTINGS: &[Setting] = &[
         name: "server.body_timeout",
         kind: Kind::Period { min_ms: 100 },
         default: Is("30s"),
-        help: "How long a client may take to send a JSON or gateway request body.",
+        help: "How long a client may take to send a JSON request body. A gateway app's has the wall-clock budget of its plugin.",
         aliases: &[],
     },
     Setting {

@@ -308,3 +308,20 @@ fn the_committed_documentation_lists_every_setting() {
         format!("{before}{start}{}{end}{after}", print::markdown())
     });
 }
+
+#[test]
+fn a_dollar_in_an_environment_file_is_a_dollar() {
+    for line in [
+        "SERVER_SECRET=abc$DEF${X}",
+        "SERVER_SECRET=\"abc$DEF${X}\"",
+        "SERVER_SECRET='abc$DEF${X}'",
+        "SERVER_SECRET=abc\\$DEF\\${X}",
+    ] {
+        let config = load(&place(&[(".env", line)], &[]).inputs).unwrap().config;
+        assert_eq!(
+            config.server.secret.unwrap().expose(),
+            "abc$DEF${X}",
+            "{line}"
+        );
+    }
+}

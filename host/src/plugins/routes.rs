@@ -78,13 +78,6 @@ pub struct Entry {
     names: Vec<String>,
 }
 
-impl Entry {
-    fn answers(&self, method: &Method) -> bool {
-        let methods = &self.route.methods;
-        methods.is_empty() || methods.contains(method)
-    }
-}
-
 /// What the table says about a request.
 pub enum Lookup {
     /// This route answers it.
@@ -175,7 +168,10 @@ impl RouteTable {
         let Some(at_path) = self.entries.get_mut(index) else {
             return Ok(());
         };
-        if let Some((other, method)) = at_path.iter().find_map(|entry| overlap(entry, &route)) {
+        if let Some((other, method)) = at_path
+            .iter()
+            .find_map(|entry| overlap(entry, plugin, &route))
+        {
             return Err(Clash::Route {
                 plugin: plugin.name().to_owned(),
                 other,
@@ -192,7 +188,8 @@ impl RouteTable {
         Ok(())
     }
 
-    /// The route for a request. `HEAD` falls back to `GET`.
+    /// The route for a request. A named method goes before `any`; `HEAD` falls
+    /// back to `GET`.
     pub(super) fn find(&self, method: &Method, path: &str) -> Lookup {
         if is_reserved(path) {
             return Lookup::Missing;
@@ -203,12 +200,18 @@ impl RouteTable {
         let Some(at_path) = self.entries.get(*matched.value) else {
             return Lookup::Missing;
         };
-        let by_method = |method: &Method| at_path.iter().find(|entry| entry.answers(method));
-        let found = by_method(method).or_else(|| {
+        let named = |method: &Method| {
+            at_path
+                .iter()
+                .find(|entry| entry.route.methods.contains(method))
+        };
+        let head_as_get = || {
             (*method == Method::HEAD)
-                .then(|| by_method(&Method::GET))
+                .then(|| named(&Method::GET))
                 .flatten()
-        });
+        };
+        let any = || at_path.iter().find(|entry| entry.route.methods.is_empty());
+        let found = named(method).or_else(head_as_get).or_else(any);
         match found {
             Some(entry) => {
                 let values = matched.params.iter().map(|(_, value)| value.to_owned());
@@ -225,8 +228,14 @@ impl RouteTable {
     }
 }
 
-/// Who already answers a method that the newcomer wants, and which.
-fn overlap(entry: &Entry, route: &Route) -> Option<(String, String)> {
+/// Who already answers a method that the newcomer wants, and which. Within one
+/// app, a route for any method takes what its named methods leave; another app's
+/// route would take them away.
+fn overlap(entry: &Entry, plugin: &Plugin, route: &Route) -> Option<(String, String)> {
+    let same_app = entry.plugin.name() == plugin.name();
+    if same_app && entry.route.methods.is_empty() != route.methods.is_empty() {
+        return None;
+    }
     let theirs = &entry.route.methods;
     let method = match (theirs.is_empty(), route.methods.is_empty()) {
         (_, true) => "any".to_owned(),

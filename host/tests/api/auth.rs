@@ -425,3 +425,16 @@ fn realms_are_collections_that_a_client_may_name() {
     let query = with_query(&path("session", "users"), &[("x", "y")]);
     assert_eq!(api.get(&query).json(), Value::Null);
 }
+
+#[test]
+fn sign_out_is_true_whatever_the_realm_and_the_token() {
+    let server = TestServer::start();
+    for realm in ["users", "_coglex", "a%24b", "system.users"] {
+        let reply = server
+            .anonymous()
+            .request(Method::POST, &path("signout", realm))
+            .bearer_auth("eyJhbGciOiJIUzI1NiJ9.e30.x")
+            .reply();
+        assert_eq!(reply.json(), json!(true), "{realm}");
+    }
+}

@@ -129,6 +129,17 @@ fn the_wrong_method_is_405_and_head_is_get_without_a_body() {
 }
 
 #[test]
+fn a_route_for_any_method_takes_what_the_named_ones_of_its_path_leave() {
+    let host = Host::with(&["fixture-echo"], "");
+    let client = host.server.anonymous();
+    assert_eq!(client.get("/echo-both").text(), "the route for GET");
+    assert_eq!(
+        client.request(Method::POST, "/echo-both").reply().json()["method"],
+        "POST"
+    );
+}
+
+#[test]
 fn the_example_app_keeps_a_list_of_todos() {
     let host = Host::with(&["todo"], TODO);
     let api = host.server.api();
@@ -271,6 +282,7 @@ fn functions_answer_fail_and_are_told_what_is_wrong() {
             .contains("name")
     );
     execute("no_such_function", &json!({})).problem(404, "not_found");
+    execute("example_function", &json!([["Ann"]])).problem(400, "invalid_json");
     for (body, named) in [
         (json!({"args": {}}), "args"),
         (json!({"kwargs": []}), "kwargs"),

@@ -9,6 +9,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bson::{Bson, Document};
+use coglex_services::Error;
 use coglex_services::caller::Credentials;
 use http::{HeaderValue, header};
 
@@ -76,7 +77,8 @@ pub(crate) async fn session(
         .accounts
         .session_of(&realm, &credentials)
         .await?;
-    json_value(&user.map_or(Bson::Null, |user| Bson::Document(user.document)))
+    let response = json_value(&user.map_or(Bson::Null, |user| Bson::Document(user.document)))?;
+    Ok(private(response))
 }
 
 /// `GET` or `POST signout/<c>`: revokes the session, if there is one. Open to
@@ -86,8 +88,17 @@ pub(crate) async fn sign_out(
     Path(realm): Path<String>,
     credentials: Credentials,
 ) -> Result<Response, ApiError> {
+    let mut failure = None;
     for token in tokens(&credentials, &realm) {
-        state.services.accounts.sign_out(&realm, token).await?;
+        match state.services.accounts.sign_out(&realm, token).await {
+            // A realm that cannot be has no session to end either.
+            Ok(()) | Err(Error::Invalid(_) | Error::Forbidden(_)) => {}
+            // The other tokens are ended all the same.
+            Err(error) => failure = Some(error),
+        }
+    }
+    if let Some(error) = failure {
+        return Err(error.into());
     }
     let cookie = clear_cookie(&realm, state.config.server.is_https());
     Ok(with_cookie(Json(true).into_response(), cookie))
@@ -145,7 +156,11 @@ fn with_cookie(mut response: Response, cookie: Option<HeaderValue>) -> Response 
     response
         .headers_mut()
         .extend(cookie.map(|cookie| (header::SET_COOKIE, cookie)));
-    // Tokens and user documents are for this client alone.
+    private(response)
+}
+
+/// Tokens and user documents are for this client alone.
+fn private(mut response: Response) -> Response {
     response
         .headers_mut()
         .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -32,8 +32,12 @@ pub(crate) async fn execute(
     request_id: RequestId,
     JsonText(body): JsonText,
 ) -> Result<Response, ApiError> {
-    let call: Call = serde_json::from_slice(&body)
-        .map_err(|_| ApiError::bad_request("invalid_json", "The body is not a JSON object."))?;
+    let not_an_object = || ApiError::bad_request("invalid_json", "The body is not a JSON object.");
+    // serde would take a list for an object, its items in order.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(not_an_object());
+    }
+    let call: Call = serde_json::from_slice(&body).map_err(|_| not_an_object())?;
     let args = part(call.args, "args", '[', "an array")?;
     let kwargs = part(call.kwargs, "kwargs", '{', "an object")?;
     let context = CallContext {
