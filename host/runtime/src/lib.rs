@@ -25,6 +25,7 @@
 mod admission;
 mod ask;
 mod bindings;
+mod bodies;
 mod budget;
 mod cache;
 mod credentials;

@@ -13,6 +13,7 @@ use wasmtime_wasi_http::p2::bindings::exports::wasi::http::incoming_handler;
 
 use crate::admission::Admission;
 use crate::bindings::{function::functions, gateway::handler};
+use crate::bodies::BodyMemory;
 use crate::budget::Budget;
 use crate::credentials;
 use crate::describe::{FunctionInfo, Route};
@@ -47,6 +48,7 @@ pub(crate) struct Shared {
     pub(crate) budget: Budget,
     pub(crate) admission: Admission,
     pub(crate) lane: LongLane,
+    pub(crate) bodies: BodyMemory,
 }
 
 /// The export that answers HTTP requests.

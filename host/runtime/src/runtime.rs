@@ -15,6 +15,7 @@ use wasmtime_wasi_http::p2::bindings::exports::wasi::http::incoming_handler;
 use crate::admission::Admission;
 use crate::ask::{Ask, Policy, effective_budget};
 use crate::bindings::{function::functions, gateway::app, gateway::handler};
+use crate::bodies::BodyMemory;
 use crate::budget::Budget;
 use crate::cache::Cache;
 use crate::describe::{self, FunctionInfo, Route};
@@ -36,6 +37,10 @@ pub struct RuntimeSettings {
     pub cache_dir: Option<PathBuf>,
     /// Guests that live at once, of all plugins.
     pub max_instances: u32,
+    /// Bytes of request bodies that are held whole at once, for all plugins;
+    /// past it a request is turned away. Bodies that stream to a guest are not
+    /// held.
+    pub body_memory: usize,
     /// The budget of a call, unless plugin and operator say otherwise.
     pub budget: Budget,
     /// What a plugin can ask for at most; the default budget if absent.
@@ -47,6 +52,7 @@ impl Default for RuntimeSettings {
         Self {
             cache_dir: None,
             max_instances: 512,
+            body_memory: 256 * 1024 * 1024,
             budget: Budget::default(),
             max_budget: None,
         }
@@ -63,6 +69,7 @@ struct Inner {
     settings: RuntimeSettings,
     services: Services,
     lane: LongLane,
+    bodies: BodyMemory,
     /// What the pool's slots can hold.
     max_memory: usize,
 }
@@ -84,12 +91,14 @@ impl Runtime {
             .transpose()?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let lane = LongLane::new(cores);
+        let bodies = BodyMemory::new(settings.body_memory);
         Ok(Self(Arc::new(Inner {
             engine,
             cache,
             settings,
             services,
             lane,
+            bodies,
             max_memory,
         })))
     }
@@ -209,6 +218,7 @@ impl Inner {
             settings,
             admission: Admission::new(&budget),
             lane: self.lane.clone(),
+            bodies: self.bodies.clone(),
             budget,
         })
     }

@@ -4,10 +4,12 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt, Full};
+use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::component::InstancePre;
 
 use super::{RequestBody, ResponseBody, RouteMatch, check_head, invalid, run, strip_hop_by_hop};
 use crate::bindings::gateway::handler::{self, GuestIndices};
+use crate::bodies::Buffered;
 use crate::error::CallError;
 use crate::plugin::{CallContext, Shared};
 use crate::state::{InstanceState, Phase, Watch, store};
@@ -26,7 +28,8 @@ pub(crate) async fn handle(
     context: CallContext,
 ) -> Result<Response<ResponseBody>, CallError> {
     // The body first: a client that sends slowly must not hold an instance.
-    let request = record(shared, request, matched).await?;
+    // Its memory stays counted until the call is over, which is how long it lives.
+    let (request, _memory) = record(shared, request, matched).await?;
     let permit = shared.admission.enter().await?;
     let budget = &shared.budget;
     let (mut store, watch) = store(pre.engine(), shared, Phase::Serve, budget, context);
@@ -46,10 +49,10 @@ async fn record(
     shared: &Shared,
     request: Request<RequestBody>,
     matched: RouteMatch,
-) -> Result<handler::Request, CallError> {
+) -> Result<(handler::Request, Option<OwnedSemaphorePermit>), CallError> {
     let (mut parts, body) = request.into_parts();
     strip_hop_by_hop(&mut parts.headers);
-    let body = collect(shared, body).await?;
+    let (body, memory) = collect(shared, body).await?.finish();
     let path = parts.uri.path();
     let path = path
         .strip_suffix('/')
@@ -61,7 +64,7 @@ async fn record(
             std::str::from_utf8(value.as_bytes()).ok()?.to_owned(),
         ))
     });
-    Ok(handler::Request {
+    let request = handler::Request {
         method: parts.method.as_str().to_owned(),
         path: path.to_owned(),
         route: matched.pattern,
@@ -69,13 +72,15 @@ async fn record(
         params: matched.params,
         headers: headers.collect(),
         body,
-    })
+    };
+    Ok((request, memory))
 }
 
 /// The whole body, in the time of one call, and no larger than the guest could
 /// hold. The caller has set a tighter limit.
-async fn collect(shared: &Shared, body: RequestBody) -> Result<Vec<u8>, CallError> {
-    match tokio::time::timeout(shared.budget.wall, read(body, shared.budget.memory_bytes)).await {
+async fn collect(shared: &Shared, body: RequestBody) -> Result<Buffered, CallError> {
+    let read = read(body, shared.budget.memory_bytes, shared.bodies.body());
+    match tokio::time::timeout(shared.budget.wall, read).await {
         Ok(result) => result,
         Err(_) => Err(CallError::InvalidRequest(
             "The body did not arrive in time.".to_owned(),
@@ -83,8 +88,11 @@ async fn collect(shared: &Shared, body: RequestBody) -> Result<Vec<u8>, CallErro
     }
 }
 
-async fn read(mut body: RequestBody, limit: usize) -> Result<Vec<u8>, CallError> {
-    let mut whole = Vec::new();
+async fn read(
+    mut body: RequestBody,
+    limit: usize,
+    mut whole: Buffered,
+) -> Result<Buffered, CallError> {
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
             if is_too_large(&*error) {
@@ -99,12 +107,7 @@ async fn read(mut body: RequestBody, limit: usize) -> Result<Vec<u8>, CallError>
         if whole.len() + data.len() > limit {
             return Err(CallError::PayloadTooLarge);
         }
-        if whole.is_empty() {
-            // The common body is one frame, which need not be copied.
-            whole = data.into();
-        } else {
-            whole.extend_from_slice(&data);
-        }
+        whole.push(data)?;
     }
     Ok(whole)
 }

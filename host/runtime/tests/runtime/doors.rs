@@ -1,11 +1,13 @@
 //! Requests and calls through the doors of hand-made components.
 
 use bytes::Bytes;
-use coglex_runtime::{Budget, CallError, RouteMatch};
+use coglex_runtime::{Budget, CallError, RouteMatch, Runtime, RuntimeSettings};
+use futures_util::{StreamExt, stream};
 use http::{Request, header};
-use http_body_util::{BodyExt, Limited};
+use http_body::Frame;
+use http_body_util::{BodyExt, Limited, StreamBody};
 
-use crate::support::{body, context, load, loaded, run, runtime, text};
+use crate::support::{body, context, load, loaded, run, runtime, services, text};
 use crate::wat::{echo, runs};
 
 fn matched() -> RouteMatch {
@@ -126,6 +128,37 @@ async fn a_body_over_the_callers_limit_is_too_large() {
         .await
         .unwrap_err();
     assert_eq!(error, CallError::PayloadTooLarge);
+}
+
+#[tokio::test]
+async fn half_sent_bodies_cannot_fill_the_memory() {
+    let settings = RuntimeSettings {
+        max_instances: 16,
+        body_memory: 64 * 1024,
+        ..RuntimeSettings::default()
+    };
+    let runtime = Runtime::new(settings, services()).unwrap();
+    let plugin = loaded(&runtime, &echo(200)).await;
+    let post = |body| Request::post("/echo").body(body).unwrap();
+    let half = {
+        let sent = Frame::data(Bytes::from(vec![0; 60 * 1024]));
+        let sent = stream::once(async { Ok(sent) }).chain(stream::pending());
+        let request = post(StreamBody::new(sent).boxed_unsync());
+        let plugin = plugin.clone();
+        tokio::spawn(async move { plugin.handle(request, matched(), context()).await })
+    };
+    tokio::task::yield_now().await;
+    let large = plugin.handle(post(body(vec![0; 8 * 1024])), matched(), context());
+    assert!(matches!(
+        large.await.unwrap_err(),
+        CallError::Overloaded { .. }
+    ));
+    let small = plugin.handle(post(body("hello")), matched(), context());
+    assert_eq!(small.await.unwrap().status(), 200);
+    half.abort();
+    assert!(half.await.unwrap_err().is_cancelled());
+    let large = plugin.handle(post(body(vec![0; 8 * 1024])), matched(), context());
+    assert_eq!(large.await.unwrap().status(), 200);
 }
 
 #[tokio::test]
