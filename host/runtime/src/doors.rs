@@ -13,7 +13,7 @@ use http::header::{self, HeaderName};
 use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::credentials;
-use crate::error::CallError;
+use crate::error::{CallError, LoadError};
 use crate::limits::Spent;
 use crate::plugin::Shared;
 use crate::state::Watch;
@@ -128,8 +128,15 @@ impl Ending {
         }
     }
 
-    /// In a sentence, for whoever loads the plugin.
-    pub(crate) fn explain(&self, watch: &Watch) -> String {
+    /// For whoever loads the plugin, whose `describe()` it was.
+    pub(crate) fn as_load_error(&self, watch: &Watch) -> LoadError {
+        match self {
+            Ending::NoInstance(_) => LoadError::Busy,
+            _ => LoadError::Describe(self.explain(watch)),
+        }
+    }
+
+    fn explain(&self, watch: &Watch) -> String {
         let mut text = match self {
             Ending::Wall(wall) => format!("it took longer than {wall:?}"),
             Ending::NoInstance(_) => "no instance is free".to_owned(),

@@ -17,11 +17,18 @@ pub(crate) const TABLE_ELEMENTS: usize = 50_000;
 /// Core instances in one component. One from `wit-bindgen` has three; one that
 /// is linked from shared libraries, as Python's, has some twenty.
 pub(crate) const CORE_INSTANCES: u32 = 64;
-/// Memories and tables in one component.
-pub(crate) const MEMORIES: u32 = 4;
-pub(crate) const TABLES: u32 = 16;
+/// Memories and tables in one component. A component that is built from one
+/// source has one memory and two tables (its own and the adapter's); some room
+/// is left for two that are composed. The pool has as many for each guest, so
+/// that greedy components cannot use up what others were counted on to find.
+pub(crate) const MEMORIES: u32 = 2;
+pub(crate) const TABLES: u32 = 4;
+/// Guests that may `describe` at once, in slots that no call can take: a plugin
+/// can be loaded, and a bad one replaced, while others fill the pool.
+pub(crate) const DESCRIBING: u32 = 16;
 
-/// An engine for `max_instances` guests at a time of `max_memory` bytes each.
+/// An engine for `max_instances` calls at a time, and [`DESCRIBING`] more
+/// guests, of `max_memory` bytes each.
 pub(crate) fn engine(max_instances: u32, max_memory: usize) -> Result<Engine, RuntimeError> {
     let mut config = Config::new();
     config
@@ -41,12 +48,13 @@ pub(crate) fn engine(max_instances: u32, max_memory: usize) -> Result<Engine, Ru
 /// Slots that are made once and reused, so that a fresh instance costs no
 /// `mmap` and few page faults.
 fn pool(max_instances: u32, max_memory: usize) -> PoolingAllocationConfig {
+    let guests = max_instances.saturating_add(DESCRIBING);
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(max_instances)
-        .total_core_instances(max_instances.saturating_mul(8))
-        .total_memories(max_instances)
-        .total_tables(max_instances.saturating_mul(4))
-        .total_stacks(max_instances)
+    pool.total_component_instances(guests)
+        .total_core_instances(guests.saturating_mul(CORE_INSTANCES))
+        .total_memories(guests.saturating_mul(MEMORIES))
+        .total_tables(guests.saturating_mul(TABLES))
+        .total_stacks(guests)
         .max_core_instances_per_component(CORE_INSTANCES)
         .max_memories_per_component(MEMORIES)
         .max_tables_per_component(TABLES)

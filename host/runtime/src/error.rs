@@ -89,6 +89,10 @@ pub enum LoadError {
     /// `describe()` answered with something that cannot be served.
     #[error("it declares {0}")]
     Declares(String),
+    /// The server was too busy to have it describe itself. The only failure that
+    /// the same component may not meet again.
+    #[error("it could not be asked for its routes and functions, because the server is busy")]
+    Busy,
     /// The host failed while loading it.
     #[error("it could not be loaded because the server failed")]
     Internal(#[source] BoxError),

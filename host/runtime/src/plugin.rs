@@ -8,6 +8,7 @@ use coglex_services::caller::Credentials;
 use coglex_services::grants::Grants;
 use coglex_services::{Caller, Services};
 use http::{Request, Response};
+use tokio::sync::Semaphore;
 use wasmtime::component::InstancePre;
 use wasmtime_wasi_http::p2::bindings::exports::wasi::http::incoming_handler;
 
@@ -49,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) admission: Admission,
     pub(crate) lane: LongLane,
     pub(crate) bodies: BodyMemory,
+    /// Turns at the store; see `interfaces::storage`.
+    pub(crate) storage: Semaphore,
 }
 
 /// The export that answers HTTP requests.

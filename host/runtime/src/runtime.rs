@@ -3,25 +3,28 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use coglex_services::caller::{Credentials, PluginCaller};
 use coglex_services::grants::Grants;
 use coglex_services::{Caller, Services};
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 use wasmtime::Engine;
 use wasmtime::component::{Component, InstancePre};
 use wasmtime_wasi_http::p2::bindings::exports::wasi::http::incoming_handler;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Instances};
 use crate::ask::{Ask, Policy, effective_budget};
 use crate::bindings::{function::functions, gateway::app, gateway::handler};
 use crate::bodies::BodyMemory;
 use crate::budget::Budget;
 use crate::cache::Cache;
 use crate::describe::{self, FunctionInfo, Route};
-use crate::doors::{self, Ending};
+use crate::doors;
 use crate::engine;
 use crate::error::{LoadError, RuntimeError};
+use crate::interfaces::storage::MAX_AT_STORE;
 use crate::limits::LongLane;
 use crate::link;
 use crate::plugin::{CallContext, HttpDoor, Loaded, Plugin, Shared};
@@ -30,12 +33,16 @@ use crate::state::{InstanceState, Phase, Watch, store};
 /// A component with an interpreter in it has some 40 MB.
 const MAX_WASM: usize = 128 * 1024 * 1024;
 
+/// How long a load waits for a place to `describe` in.
+const DESCRIBE_WAIT: Duration = Duration::from_secs(10);
+
 /// Settings of the runtime.
 #[derive(Debug, Clone)]
 pub struct RuntimeSettings {
     /// Where compiled components are kept; nowhere if absent.
     pub cache_dir: Option<PathBuf>,
-    /// Guests that live at once, of all plugins.
+    /// Calls that run at once, of all plugins. One plugin gets half of them at
+    /// most, and a plugin that is being loaded has a place beside them.
     pub max_instances: u32,
     /// Bytes of request bodies that are held whole at once, for all plugins;
     /// past it a request is turned away. Bodies that stream to a guest are not
@@ -70,6 +77,7 @@ struct Inner {
     services: Services,
     lane: LongLane,
     bodies: BodyMemory,
+    instances: Instances,
     /// What the pool's slots can hold.
     max_memory: usize,
 }
@@ -92,6 +100,7 @@ impl Runtime {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let lane = LongLane::new(cores);
         let bodies = BodyMemory::new(settings.body_memory);
+        let instances = Instances::new(settings.max_instances);
         Ok(Self(Arc::new(Inner {
             engine,
             cache,
@@ -99,6 +108,7 @@ impl Runtime {
             services,
             lane,
             bodies,
+            instances,
             max_memory,
         })))
     }
@@ -126,6 +136,8 @@ impl Runtime {
         let pre = link::link(&compiled.component, &ask.grants, &granted)?;
         let exports = Exports::find(&pre)?;
         let shared = self.0.share(name, &ask, &granted, policy);
+        let place = self.0.instances.describe(DESCRIBE_WAIT).await;
+        let place = place.ok_or(LoadError::Busy)?;
         let routes = match &exports.app {
             Some(app) => self.0.routes(&shared, &pre, app).await?,
             None => Vec::new(),
@@ -134,6 +146,7 @@ impl Runtime {
             Some(functions) => self.0.functions(&shared, &pre, functions).await?,
             None => Vec::new(),
         };
+        drop(place);
         Ok(Plugin(Arc::new(Loaded {
             shared,
             digest: compiled.digest,
@@ -216,9 +229,10 @@ impl Inner {
             caller: Caller::Plugin(Arc::new(caller)),
             services: self.services.clone(),
             settings,
-            admission: Admission::new(&budget),
+            admission: Admission::new(&budget, self.instances.clone()),
             lane: self.lane.clone(),
             bodies: self.bodies.clone(),
+            storage: Semaphore::new(MAX_AT_STORE),
             budget,
         })
     }
@@ -237,7 +251,7 @@ impl Inner {
         });
         let manifest = described
             .await
-            .map_err(|ending| describe_failed(&ending, &watch))?;
+            .map_err(|ending| ending.as_load_error(&watch))?;
         describe::routes(manifest)
     }
 
@@ -255,7 +269,7 @@ impl Inner {
         });
         let infos = described
             .await
-            .map_err(|ending| describe_failed(&ending, &watch))?;
+            .map_err(|ending| ending.as_load_error(&watch))?;
         describe::functions(infos)
     }
 
@@ -270,10 +284,6 @@ impl Inner {
         let (store, watch) = store(&self.engine, shared, Phase::Describe, &budget, context);
         (store, watch, budget)
     }
-}
-
-fn describe_failed(ending: &Ending, watch: &Watch) -> LoadError {
-    LoadError::Describe(ending.explain(watch))
 }
 
 fn check_kind(wasm: &[u8]) -> Result<(), LoadError> {

@@ -2,6 +2,7 @@
 //! collections and verbs are allowed, and which fields and operators, is decided
 //! there; sizes of what a cursor hands out are decided here.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bson::{Bson, Document, RawDocument};
@@ -9,6 +10,7 @@ use coglex_services::documents::DocumentStream;
 use coglex_services::storage::{Change, Find};
 use coglex_services::{Error as ServiceError, json};
 use futures_util::StreamExt;
+use tokio::sync::SemaphorePermit;
 use wasmtime::component::Resource;
 
 use crate::bindings::storage::documents::{
@@ -23,6 +25,10 @@ const MAX_BATCH: u32 = 1_000;
 const MAX_BATCH_BYTES: usize = 1024 * 1024;
 /// Cursors that a call may hold open: each keeps a read of the store alive.
 const MAX_CURSORS: usize = 16;
+/// Operations of one plugin that are at the store at once; more wait their turn.
+/// The store's readers have a queue in common, which one plugin's scans must not
+/// fill. An open cursor is none: it reads when it is asked for a batch.
+pub(crate) const MAX_AT_STORE: usize = 16;
 /// Documents of one insert.
 const MAX_INSERT: usize = 10_000;
 
@@ -51,6 +57,7 @@ impl Host for InstanceState {
         let shared = &*self.shared;
         let time = self.call.time_left();
         let found = async {
+            let _turn = turn(shared).await;
             let find = read_options(shared, options, time)?;
             shared
                 .services
@@ -72,6 +79,7 @@ impl Host for InstanceState {
         self.charge(collection.len() + id.len())?;
         let shared = &*self.shared;
         let got = async {
+            let _turn = turn(shared).await;
             let id = json::parse_value(id.as_bytes(), depth(shared))?;
             let document = shared
                 .services
@@ -90,6 +98,7 @@ impl Host for InstanceState {
         self.charge(collection.len() + filter.len())?;
         let shared = &*self.shared;
         let counted = async {
+            let _turn = turn(shared).await;
             let filter = document(shared, &filter)?;
             shared
                 .services
@@ -110,6 +119,7 @@ impl Host for InstanceState {
         }
         let shared = &*self.shared;
         let inserted = async {
+            let _turn = turn(shared).await;
             let documents: Result<Vec<_>, _> = documents
                 .iter()
                 .map(|text| document(shared, text))
@@ -135,6 +145,7 @@ impl Host for InstanceState {
         self.charge(collection.len() + filter.len() + update.len())?;
         let shared = &*self.shared;
         let updated = async {
+            let _turn = turn(shared).await;
             let filter = document(shared, &filter)?;
             let change = operators(document(shared, &update)?)?;
             let UpdateOptions { many, upsert } = options;
@@ -158,6 +169,7 @@ impl Host for InstanceState {
         self.charge(collection.len() + filter.len())?;
         let shared = &*self.shared;
         let deleted = async {
+            let _turn = turn(shared).await;
             let filter = document(shared, &filter)?;
             shared
                 .services
@@ -173,8 +185,12 @@ impl Host for InstanceState {
 impl HostCursor for InstanceState {
     async fn next(&mut self, cursor: Resource<Cursor>, max: u32) -> Answer<Vec<String>> {
         self.charge(0)?;
+        let shared = Arc::clone(&self.shared);
         let cursor = self.table.get_mut(&cursor)?;
-        let batch = cursor.batch(max.clamp(1, MAX_BATCH)).await;
+        let batch = {
+            let _turn = turn(&shared).await;
+            cursor.batch(max.clamp(1, MAX_BATCH)).await
+        };
         self.give(batch, |batch| batch.iter().map(String::len).sum())
     }
 
@@ -237,6 +253,12 @@ impl InstanceState {
             }
         }
     }
+}
+
+/// Waits for one of the plugin's turns at the store. The call's wall-clock
+/// budget bounds the wait.
+async fn turn(shared: &Shared) -> Option<SemaphorePermit<'_>> {
+    shared.storage.acquire().await.ok()
 }
 
 fn depth(shared: &Shared) -> usize {

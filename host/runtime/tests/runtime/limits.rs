@@ -2,9 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use coglex_runtime::{Allow, Budget, BudgetOverrides, CallError, LoadError, Plugin, Policy};
+use coglex_runtime::{
+    Allow, Budget, BudgetOverrides, CallError, LoadError, Plugin, Policy, Runtime, RuntimeSettings,
+};
+use tokio::task::JoinSet;
 
-use crate::support::{Log, budget, bytes, context, load, load_asking, loaded, run, runtime};
+use crate::support::{
+    Log, budget, bytes, context, load, load_asking, loaded, run, runtime, services,
+};
 use crate::wat::{Guest, Host, function, runs};
 
 const LOOP: &str = "(loop $l (br $l)) (unreachable)";
@@ -356,23 +361,76 @@ async fn a_dropped_call_gives_its_place_back() {
     assert_eq!(run(&plugin).await.unwrap(), "7");
 }
 
+/// Counts in the collection `slow`, which never answers, when its arguments are
+/// `[]`, and in `notes` otherwise.
+async fn waiting(runtime: &Runtime) -> Plugin {
+    let wat = function(Guest {
+        host: Host::Storage,
+        run: "(if (i32.eq (local.get $args_len) (i32.const 2))
+                (then (call $count (i32.const 135) (i32.const 4) (i32.const 133) (i32.const 2) (i32.const 2048)))
+                (else (call $count (i32.const 128) (i32.const 5) (i32.const 133) (i32.const 2) (i32.const 2048))))
+              (call $digit (i32.load (i32.const 2056)))"
+            .to_owned(),
+        ..Guest::default()
+    });
+    let ask = "[grants]\nstorage = [{ collection = \"slow\", verbs = [\"read\"] }, { collection = \"notes\", verbs = [\"read\"] }]";
+    load_asking(runtime, &wat, ask, Allow::Everything)
+        .await
+        .unwrap()
+}
+
+/// Calls that wait for ever, begun.
+async fn waiting_calls(plugin: &Plugin, count: usize) -> JoinSet<()> {
+    let mut calls = JoinSet::new();
+    for _ in 0..count {
+        let plugin = plugin.clone();
+        calls.spawn(async move {
+            let call = plugin.run("probe", "[]".to_owned(), "{}".to_owned(), context());
+            panic!("{:?}", call.await);
+        });
+    }
+    // This runtime has one thread: after this, each has gone as far as it can.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(calls.try_join_next().is_none());
+    calls
+}
+
 #[tokio::test]
-async fn more_guests_than_the_pool_holds_are_overload_not_failure() {
-    let runtime = runtime(quick(BudgetOverrides {
-        cpu_ms: Some(500),
+async fn a_full_pool_turns_calls_away_and_still_loads_plugins() {
+    let runtime = runtime(budget(BudgetOverrides {
+        queue: Some(0),
         ..BudgetOverrides::default()
     }));
-    let plugin = loaded(&runtime, &runs(LOOP)).await;
-    let calls = (0..20).map(|_| {
-        let plugin = plugin.clone();
-        tokio::spawn(async move { run(&plugin).await })
-    });
-    let mut overloaded = 0;
-    for call in calls.collect::<Vec<_>>() {
-        match call.await.unwrap() {
-            Err(CallError::Overloaded { .. }) => overloaded += 1,
-            other => assert_eq!(other, Err(CallError::Deadline)),
-        }
-    }
-    assert_eq!(overloaded, 4, "the pool holds 16");
+    let overloaded = |result: Result<String, CallError>| {
+        assert!(
+            matches!(result, Err(CallError::Overloaded { .. })),
+            "{result:?}"
+        );
+    };
+    // The pool holds 16, and half of it is one plugin's most.
+    let (first, second) = (waiting(&runtime).await, waiting(&runtime).await);
+    let _first_calls = waiting_calls(&first, 8).await;
+    overloaded(run(&first).await);
+    assert_eq!(run(&second).await.unwrap(), "5");
+    let mut second_calls = waiting_calls(&second, 8).await;
+    let third = loaded(&runtime, &runs("(call $digit (i32.const 7))")).await;
+    overloaded(run(&third).await);
+    second_calls.shutdown().await;
+    assert_eq!(run(&third).await.unwrap(), "7");
+}
+
+#[tokio::test]
+async fn a_plugin_cannot_fill_the_stores_queue() {
+    let settings = RuntimeSettings {
+        max_instances: 64,
+        ..RuntimeSettings::default()
+    };
+    let runtime = Runtime::new(settings, services()).unwrap();
+    let (greedy, other) = (waiting(&runtime).await, waiting(&runtime).await);
+    let mut calls = waiting_calls(&greedy, 16).await;
+    let next = tokio::time::timeout(Duration::from_millis(100), run(&greedy));
+    assert!(next.await.is_err(), "it waits for its turn");
+    assert_eq!(run(&other).await.unwrap(), "5");
+    calls.shutdown().await;
+    assert_eq!(run(&greedy).await.unwrap(), "5");
 }
