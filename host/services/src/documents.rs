@@ -101,8 +101,7 @@ impl Documents {
         Ok(found.map(|document| document.and_then(strip)).boxed())
     }
 
-    /// The document with this id. In a path, 24 hex digits mean an ObjectId or
-    /// else the string; see [`id_filter`].
+    /// The document with this id.
     pub async fn get(
         &self,
         caller: &Caller,
@@ -313,15 +312,6 @@ impl Documents {
             ));
         }
         Ok(doc! { "$and": [filter, { "_key": { "$exists": false } }] })
-    }
-}
-
-/// The filter for an id in a URL path: 24 hex digits may be an ObjectId or a
-/// string of that shape, anything else is a string.
-pub fn id_filter(id: &str) -> Document {
-    match ObjectId::parse_str(id) {
-        Ok(oid) => doc! { "_id": { "$in": [oid, id] } },
-        Err(_) => doc! { "_id": id },
     }
 }
 

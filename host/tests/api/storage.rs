@@ -826,3 +826,28 @@ fn what_was_acknowledged_survives_a_kill() {
         json!({ "n": 2 })
     );
 }
+
+#[test]
+fn an_id_in_a_path_is_the_same_document_for_every_verb() {
+    let server = TestServer::start();
+    let api = server.api();
+    let hex = "507f1f77bcf86cd799439011";
+    // The string comes first in natural order, the ObjectId goes before it.
+    for id in [json!(hex), json!({"$oid": hex})] {
+        api.post(
+            "/service/storage/v1/twins/",
+            &json!({"document": {"_id": id, "n": 0}}),
+        )
+        .json();
+    }
+    let path = format!("/service/storage/v1/twins/{hex}/");
+    assert_eq!(
+        api.patch(&path, &json!({"document": {"n": 1}})).json(),
+        json!(1)
+    );
+    assert_eq!(api.get(&path).json(), json!({"_id": {"$oid": hex}, "n": 1}));
+    assert_eq!(api.delete(&path).json(), json!(1));
+    assert_eq!(api.get(&path).json(), json!({"_id": hex, "n": 0}));
+    assert_eq!(api.delete(&path).json(), json!(1));
+    api.delete(&path).problem(404, "not_found");
+}

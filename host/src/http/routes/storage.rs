@@ -12,10 +12,9 @@ use axum::Json;
 use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
 use bson::{Bson, Document, doc};
-use coglex_services::documents::id_filter;
 use coglex_services::storage::{Change, Find};
 use coglex_services::{Caller, json};
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use self::page::Page;
@@ -156,22 +155,26 @@ pub(crate) async fn update_one(
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
     let change = change(body)?;
-    // What is there is found by either kind of id; what is made by an upsert has
-    // the kind that the id looks like.
-    let mut response = update(
-        &state,
-        &collection,
-        id_filter(&id),
-        change.clone(),
-        false,
-        false,
-    )
-    .await;
-    if params.upsert()? && response.as_ref().is_err_and(|error| error.status() == 404) {
-        let id = ids(&id).into_iter().next();
-        response = update(&state, &collection, doc! { "_id": id }, change, false, true).await;
+    let upsert = params.upsert()?;
+    let mut response = Err(no_match());
+    for id in ids(&id) {
+        let by_id = doc! { "_id": id };
+        response = update(&state, &collection, by_id, change.clone(), false, false).await;
+        if !is_no_match(&response) {
+            return response;
+        }
     }
+    // What an upsert makes has the kind of id that the text looks like.
+    match ids(&id).into_iter().next().filter(|_| upsert) {
+        Some(id) => update(&state, &collection, doc! { "_id": id }, change, false, true).await,
+        None => response,
+    }
+}
+
+fn is_no_match(response: &Result<Response, ApiError>) -> bool {
     response
+        .as_ref()
+        .is_err_and(|error| error.status() == StatusCode::NOT_FOUND)
 }
 
 /// `PATCH <c>?query=`: changes every match; answers how many changed.
@@ -200,7 +203,14 @@ pub(crate) async fn delete_one(
     State(state): State<AppState>,
     Path((collection, id)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
-    delete(&state, &collection, id_filter(&id), false).await
+    let mut response = Err(no_match());
+    for id in ids(&id) {
+        response = delete(&state, &collection, doc! { "_id": id }, false).await;
+        if !is_no_match(&response) {
+            break;
+        }
+    }
+    response
 }
 
 /// `DELETE <c>?query=`: deletes every match; answers how many.
