@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use coglex_runtime::{Plugin, Policy, Runtime};
+use coglex_runtime::{LoadError, Plugin, Policy, Runtime};
 use futures_util::StreamExt as _;
 use http::Method;
 use tokio::sync::Mutex;
@@ -115,6 +115,8 @@ struct ScanState {
     seen: BTreeMap<String, Files>,
     /// Loaded well, but did not fit beside the others.
     clashed: BTreeSet<String>,
+    /// Could not be loaded then, which says nothing about them.
+    busy: BTreeSet<String>,
 }
 
 impl Registry {
@@ -150,7 +152,8 @@ impl Registry {
     }
 
     /// Brings what is loaded in line with the folder. A file that failed is not
-    /// tried again until it changes; one that clashed, when anything changes.
+    /// tried again until it changes; one that clashed, when anything changes; one
+    /// that the server was too busy for, by the next scan.
     pub async fn scan(&self) {
         let mut state = self.state.lock().await;
         let found = match list(self.settings.dir.clone()).await {
@@ -167,7 +170,9 @@ impl Registry {
             .collect();
         let mut changed: BTreeSet<&String> = found
             .iter()
-            .filter(|(name, files)| state.seen.get(*name) != Some(files))
+            .filter(|(name, files)| {
+                state.seen.get(*name) != Some(files) || state.busy.contains(*name)
+            })
             .map(|(name, _)| name)
             .collect();
         if changed.is_empty() && gone.is_empty() {
@@ -182,9 +187,18 @@ impl Registry {
                 tracing::info!(plugin.name = name, "plugin removed");
             }
         }
-        let (candidates, mut failures) = self.load(&changed).await;
+        let (candidates, failed) = self.load(&changed).await;
         let clashes = admit(&mut plugins, candidates);
         let clashed = clashes.keys().cloned().collect();
+        let busy = failed
+            .iter()
+            .filter(|(_, failure)| failure.again)
+            .map(|(name, _)| name.clone())
+            .collect();
+        let mut failures: BTreeMap<String, String> = failed
+            .into_iter()
+            .map(|(name, failure)| (name, failure.why))
+            .collect();
         failures.extend(
             clashes
                 .into_iter()
@@ -212,6 +226,7 @@ impl Registry {
         *state = ScanState {
             seen: found,
             clashed,
+            busy,
         };
     }
 
@@ -220,10 +235,10 @@ impl Registry {
     async fn load(
         &self,
         names: &BTreeSet<&String>,
-    ) -> (Vec<(String, Plugin)>, BTreeMap<String, String>) {
+    ) -> (Vec<(String, Plugin)>, BTreeMap<String, Failure>) {
         let parallel = std::thread::available_parallelism().map_or(2, usize::from);
         let loads: Vec<_> = names.iter().map(|name| self.load_named(name)).collect();
-        let mut results: Vec<(String, Result<Plugin, String>)> = futures_util::stream::iter(loads)
+        let mut results: Vec<(String, Result<Plugin, Failure>)> = futures_util::stream::iter(loads)
             .buffer_unordered(parallel)
             .collect()
             .await;
@@ -233,24 +248,22 @@ impl Registry {
         for (name, result) in results {
             match result {
                 Ok(plugin) => loaded.push((name, plugin)),
-                Err(why) => {
-                    failures.insert(name, why);
+                Err(failure) => {
+                    failures.insert(name, failure);
                 }
             }
         }
         (loaded, failures)
     }
 
-    async fn load_named(&self, name: &str) -> (String, Result<Plugin, String>) {
+    async fn load_named(&self, name: &str) -> (String, Result<Plugin, Failure>) {
         (name.to_owned(), self.load_one(name).await)
     }
 
-    async fn load_one(&self, name: &str) -> Result<Plugin, String> {
+    async fn load_one(&self, name: &str) -> Result<Plugin, Failure> {
         if !is_plugin_name(name) {
-            return Err(
-                "a plugin's file name is lower-case letters, digits, '-' and '_', at most 64 of them"
-                    .to_owned(),
-            );
+            let why = "a plugin's file name is lower-case letters, digits, '-' and '_', at most 64 of them";
+            return Err(why.to_owned().into());
         }
         let start = Instant::now();
         let path = self.settings.dir.join(format!("{name}.wasm"));
@@ -260,14 +273,17 @@ impl Registry {
         let beside = match tokio::fs::read_to_string(path.with_extension("toml")).await {
             Ok(text) => Some(text),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(error) => return Err(format!("{name}.toml: {error}")),
+            Err(error) => return Err(format!("{name}.toml: {error}").into()),
         };
         let policy = (self.settings.policy)(name);
         let plugin = self
             .runtime
             .load(name, wasm, beside.as_deref(), policy)
             .await
-            .map_err(|error| error_chain(&error))?;
+            .map_err(|error| Failure {
+                why: error_chain(&error),
+                again: matches!(error, LoadError::Busy),
+            })?;
         if plugin.asked() != plugin.granted() {
             tracing::warn!(
                 plugin.name = name,
@@ -286,6 +302,19 @@ impl Registry {
             "plugin loaded"
         );
         Ok(plugin)
+    }
+}
+
+/// Why a file could not be loaded.
+struct Failure {
+    why: String,
+    /// Whether that can pass while the file stays as it is.
+    again: bool,
+}
+
+impl From<String> for Failure {
+    fn from(why: String) -> Self {
+        Self { why, again: false }
     }
 }
 
