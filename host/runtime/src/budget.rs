@@ -24,7 +24,8 @@ pub struct Budget {
     pub response_bytes: usize,
     /// Bytes of log, standard output and standard error of one call.
     pub log_bytes: usize,
-    /// Calls of this plugin that run at once.
+    /// Calls of this plugin that run at once; never more than half of the
+    /// runtime's instances.
     pub concurrency: usize,
     /// Calls that may wait for one of those to end.
     pub queue: usize,
