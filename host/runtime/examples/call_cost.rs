@@ -192,12 +192,7 @@ impl DocumentStore for EmptyStore {
         Ok(futures_util::stream::empty().boxed())
     }
 
-    async fn distinct(
-        &self,
-        _: &str,
-        _: &str,
-        _: bson::Document,
-    ) -> StoreResult<Vec<bson::Bson>> {
+    async fn distinct(&self, _: &str, _: &str, _: bson::Document) -> StoreResult<Vec<bson::Bson>> {
         Ok(Vec::new())
     }
 
