@@ -176,7 +176,7 @@ fn policy(plugins: &PluginsConfig, granting: Granting, name: &str) -> Policy {
     Policy {
         allow,
         settings,
-        ..Policy::default()
+        budget: plugins.budgets.get(name).cloned(),
     }
 }
 

@@ -51,6 +51,10 @@ impl Loaded {
             let _ = writeln!(out, "\n[plugins.allow.{}]", quoted(name));
             let _ = write!(out, "{}", toml::to_string(grants).unwrap_or_default());
         }
+        for (name, budget) in &self.config.plugins.budgets {
+            let _ = writeln!(out, "\n[plugins.budgets.{}]", quoted(name));
+            let _ = write!(out, "{}", toml::to_string(budget).unwrap_or_default());
+        }
         for (name, settings) in &self.config.plugins.settings {
             let _ = writeln!(out, "\n[plugins.settings.{}]", quoted(name));
             for (key, value) in settings {

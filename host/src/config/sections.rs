@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use coglex_runtime::BudgetOverrides;
 use coglex_services::grants::Grants;
 use serde::Deserialize;
 use serde_json::Value as Json;
@@ -132,6 +133,9 @@ pub struct PluginsConfig {
     /// What each plugin may touch, by its name.
     #[serde(default)]
     pub allow: BTreeMap<String, Grants>,
+    /// What a call of each plugin may spend where it differs, by its name.
+    #[serde(default)]
+    pub budgets: BTreeMap<String, BudgetOverrides>,
     /// What each plugin can read through `coglex:config`, by its name.
     #[serde(default)]
     pub settings: BTreeMap<String, BTreeMap<String, Json>>,

@@ -418,7 +418,7 @@ pub static SETTINGS: &[Setting] = &[
 
 /// Tables of `coglex.toml` that hold one entry per plugin. They have no
 /// environment names or flags, since their keys are not known beforehand.
-pub(super) const FREE_TABLES: &[&str] = &["plugins.allow", "plugins.settings"];
+pub(super) const FREE_TABLES: &[&str] = &["plugins.allow", "plugins.settings", "plugins.budgets"];
 
 /// The setting of this name.
 pub(super) fn find(name: &str) -> Option<&'static Setting> {

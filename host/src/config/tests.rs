@@ -150,6 +150,8 @@ fn plugins_have_tables_of_their_own() {
         [plugins.settings.myapi]
         greeting = "Hi"
         limit = 3
+        [plugins.budgets.myapi]
+        cpu_ms = 50
     "#;
     let config = load(&place(&[("coglex.toml", text)], &[]).inputs)
         .unwrap()
@@ -159,6 +161,7 @@ fn plugins_have_tables_of_their_own() {
         "my_collection"
     );
     assert_eq!(config.plugins.settings["myapi"]["limit"], 3);
+    assert_eq!(config.plugins.budgets["myapi"].cpu_ms, Some(50));
 }
 
 #[test]

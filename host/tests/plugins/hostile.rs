@@ -183,3 +183,16 @@ fn a_function_that_loops_has_its_own_codes() {
         .post("/service/execution/v1/execute/hostile_panic/", &call);
     reply.problem(500, "function_trapped");
 }
+
+#[test]
+fn the_operator_can_give_one_plugin_another_budget() {
+    let config = format!("{CONFIG}\n[plugins.budgets.fixture-hostile]\ncpu_ms = 200\n");
+    let host = Host::with(&["fixture-hostile"], &config);
+    let start = std::time::Instant::now();
+    let reply = host.server.anonymous().get("/hostile/loop");
+    reply.problem(504, "app_deadline");
+    assert!(
+        start.elapsed() < std::time::Duration::from_secs(8),
+        "the default of 10 s was in force"
+    );
+}
