@@ -117,7 +117,6 @@ impl Deref for AppState {
 fn document_limits(config: &Config) -> DocumentLimits {
     let storage = &config.storage;
     DocumentLimits {
-        page: storage.page_limit,
         document_bytes: storage.document_limit,
         depth: storage.depth_limit,
     }

@@ -152,7 +152,6 @@ fn services() -> Services {
         issuer: "call-cost".to_owned(),
     };
     let limits = DocumentLimits {
-        page: 1_000,
         document_bytes: 1 << 20,
         depth: 100,
     };

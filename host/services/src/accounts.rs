@@ -39,9 +39,6 @@ const MAX_KEY_BYTES: usize = 320;
 /// Times that a sign-in starts over because the password's hash changed
 /// meanwhile: twice is a coincidence, more is somebody else's loop.
 const MAX_SIGN_IN_ROUNDS: usize = 3;
-/// Cookies of one realm that are tried: a browser sends one, an attacker may
-/// send many, and each costs a signature check.
-const MAX_COOKIES: usize = 4;
 
 /// A signed-in user.
 #[derive(Debug, Clone)]
@@ -139,7 +136,7 @@ impl Accounts {
             .await?
             > 0
         {
-            return Err(taken(key));
+            return Err(taken());
         }
         let hash = inner.hasher.hash(password).await?;
 
@@ -149,9 +146,7 @@ impl Accounts {
         let raw = documents::encoded(&user, inner.limits.document_bytes)?;
         match inner.store.insert(realm, vec![raw]).await {
             Ok(()) => Ok(id),
-            Err(StoreError::DuplicateKey { index }) if index == key_index().name() => {
-                Err(taken(key))
-            }
+            Err(StoreError::DuplicateKey { index }) if index == key_index().name() => Err(taken()),
             Err(error) => Err(error.into()),
         }
     }
@@ -234,16 +229,7 @@ impl Accounts {
     /// The realm's user among a request's credentials: the bearer token is tried
     /// first, then that realm's cookie.
     pub async fn session_of(&self, realm: &str, credentials: &Credentials) -> Result<Option<User>> {
-        let cookies = credentials
-            .cookies
-            .iter()
-            .filter(|(of, _)| of == realm)
-            .take(MAX_COOKIES);
-        let tokens = credentials
-            .bearer
-            .iter()
-            .chain(cookies.map(|(_, token)| token));
-        for token in tokens {
+        for token in credentials.tokens(realm) {
             if let Some(user) = self.session(realm, token).await? {
                 return Ok(Some(user));
             }
@@ -436,7 +422,7 @@ fn check_key(key: &str) -> Result<()> {
     Ok(())
 }
 
-fn taken(_key: &str) -> Error {
+fn taken() -> Error {
     // The key itself is not repeated: it is often an address, and errors are logged.
     Error::Invalid("`_key` is taken".into())
 }

@@ -30,6 +30,10 @@ pub struct PluginCaller {
     pub grants: Grants,
 }
 
+/// Cookies of one realm that are tried: a browser sends one, an attacker may
+/// send many, and each costs a signature check.
+const MAX_COOKIES: usize = 4;
+
 /// What a request brought to show who sends it. Collected by the HTTP door
 /// once, handed to [`crate::Accounts::session_of`] when somebody asks.
 #[derive(Clone, Default)]
@@ -40,6 +44,20 @@ pub struct Credentials {
     pub bearer: Option<String>,
     /// Session cookies as (realm, token), unverified.
     pub cookies: Vec<(String, String)>,
+}
+
+impl Credentials {
+    /// The session tokens that may be of this realm, unverified: the bearer
+    /// token, which can be of any, and the first of the realm's cookies.
+    pub fn tokens(&self, realm: &str) -> impl Iterator<Item = &str> {
+        let cookies = self
+            .cookies
+            .iter()
+            .filter(move |(of, _)| of == realm)
+            .take(MAX_COOKIES);
+        let cookies = cookies.map(|(_, token)| token.as_str());
+        self.bearer.as_deref().into_iter().chain(cookies)
+    }
 }
 
 impl std::fmt::Debug for Credentials {

@@ -38,8 +38,6 @@ const MAX_INDEXES: usize = 64;
 /// Limits of the storage service.
 #[derive(Debug, Clone)]
 pub struct DocumentLimits {
-    /// The most documents that one HTTP request returns.
-    pub page: u64,
     /// Bytes of one document.
     pub document_bytes: usize,
     /// Nesting of documents, filters and updates.
@@ -49,7 +47,6 @@ pub struct DocumentLimits {
 impl Default for DocumentLimits {
     fn default() -> Self {
         Self {
-            page: 1_000,
             document_bytes: 16 * 1024 * 1024,
             depth: 100,
         }

@@ -86,23 +86,6 @@ fn session_cookie(pair: &str) -> Option<(String, String)> {
     (!token.is_empty()).then(|| (realm.into_owned(), token.to_owned()))
 }
 
-/// The session tokens that a request carries for a realm: the bearer token,
-/// which may be of any realm, and the realm's cookie.
-pub(super) fn tokens<'c>(
-    credentials: &'c Credentials,
-    realm: &'c str,
-) -> impl Iterator<Item = &'c str> {
-    let cookies = credentials
-        .cookies
-        .iter()
-        .filter(move |(of, _)| of == realm);
-    credentials
-        .bearer
-        .as_deref()
-        .into_iter()
-        .chain(cookies.map(|(_, token)| token.as_str()))
-}
-
 /// `Set-Cookie` for a new session. Scripts cannot read it, other sites cannot
 /// make a browser send it with a write, and over https it never travels bare.
 pub(super) fn set_cookie(
@@ -176,7 +159,7 @@ mod tests {
             given.cookies,
             [("users".into(), "t1".into()), ("bär".into(), "t2".into())]
         );
-        assert_eq!(tokens(&given, "users").collect::<Vec<_>>(), ["t1"]);
+        assert_eq!(given.tokens("users").collect::<Vec<_>>(), ["t1"]);
         let many = (0..100)
             .map(|n| format!("coglex_{n}=t"))
             .collect::<Vec<_>>()

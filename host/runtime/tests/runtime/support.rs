@@ -43,7 +43,6 @@ pub(crate) fn services() -> Services {
         issuer: "test".to_owned(),
     };
     let limits = DocumentLimits {
-        page: 1_000,
         document_bytes: 1 << 20,
         depth: 100,
     };

@@ -382,7 +382,6 @@ async fn too_large_documents_are_refused(store: Store) {
     let limits = DocumentLimits {
         document_bytes: 1_000,
         depth: 5,
-        ..DocumentLimits::default()
     };
     let service = Documents::new(store.clone(), limits);
     let error = service

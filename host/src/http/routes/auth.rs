@@ -15,7 +15,7 @@ use http::{HeaderValue, header};
 
 use super::{id_value, json_value};
 use crate::app::AppState;
-use crate::http::credentials::{clear_cookie, set_cookie, tokens};
+use crate::http::credentials::{clear_cookie, set_cookie};
 use crate::http::error::ApiError;
 use crate::http::extract::{ApiKey, JsonBody, Path};
 
@@ -89,7 +89,7 @@ pub(crate) async fn sign_out(
     credentials: Credentials,
 ) -> Result<Response, ApiError> {
     let mut failure = None;
-    for token in tokens(&credentials, &realm) {
+    for token in credentials.tokens(&realm) {
         match state.services.accounts.sign_out(&realm, token).await {
             // A realm that cannot be has no session to end either.
             Ok(()) | Err(Error::Invalid(_) | Error::Forbidden(_)) => {}
@@ -116,7 +116,7 @@ pub(crate) async fn refresh(
     let key = text(&mut body, "_key")?;
     let document = document(&mut body, "document")?
         .ok_or_else(|| ApiError::invalid("`document` is missing."))?;
-    let keep = tokens(&credentials, &realm).next();
+    let keep = credentials.tokens(&realm).next();
     Ok(Json(
         state
             .services
