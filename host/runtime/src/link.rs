@@ -146,6 +146,7 @@ mod tests {
                 collection: "notes".to_owned(),
                 verbs: vec![Verb::Read],
             }],
+            ..Grants::default()
         };
         let refused = |import: &str, asked: &Grants, part: &str| {
             let error = check_import(import, false, asked).unwrap_err().to_string();

@@ -5,11 +5,14 @@
 //! (collection, verbs) rather than a bit set so that conditions on documents
 //! and masks on fields can join an entry without changing its meaning.
 
+mod egress;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::egress::{EgressGrant, Origin, Reach, reach};
 use crate::documents::is_reserved;
 
 /// Every collection that is not the server's own.
@@ -73,6 +76,8 @@ impl fmt::Display for StorageGrant {
 pub struct Grants {
     /// Collections.
     pub storage: Vec<StorageGrant>,
+    /// Servers that requests may be sent to.
+    pub egress: Vec<EgressGrant>,
 }
 
 impl Grants {
@@ -82,6 +87,7 @@ impl Grants {
     pub fn intersect(&self, allowed: &Grants) -> Grants {
         // Inside `*` both sides must say `*`; a named collection is covered by
         // its own entry or by `*`, on either side.
+        let allowed_egress = allowed.egress.as_slice();
         let (asked, allowed) = (self.by_collection(), allowed.by_collection());
         let everywhere = &verbs(&asked, ANY) & &verbs(&allowed, ANY);
         let mut storage = Vec::new();
@@ -105,7 +111,25 @@ impl Grants {
                 });
             }
         }
-        Grants { storage }
+        Grants {
+            storage,
+            egress: intersect_egress(&self.egress, allowed_egress),
+        }
+    }
+
+    /// Whether a request may be sent to a server: what must hold of the address
+    /// behind it, or nothing if it may not. `host` as in a URL's authority.
+    pub fn allows_egress(&self, tls: bool, host: &str, port: u16) -> Option<Reach> {
+        let matching = || {
+            self.egress
+                .iter()
+                .filter(|grant| grant.origin.matches(tls, host, port))
+        };
+        let private = matching().any(|grant| grant.private);
+        matching().next().map(|_| match private {
+            true => Reach::Private,
+            false => Reach::Public,
+        })
     }
 
     /// Whether these grants cover the verb on the collection. Nothing ever
@@ -137,6 +161,25 @@ impl Grants {
     }
 }
 
+/// What both lists grant, without what another entry of it grants as well, in
+/// order.
+fn intersect_egress(asked: &[EgressGrant], allowed: &[EgressGrant]) -> Vec<EgressGrant> {
+    let pairs = asked.iter().flat_map(|asked| {
+        allowed
+            .iter()
+            .filter_map(|allowed| asked.intersect(allowed))
+    });
+    let all: BTreeSet<EgressGrant> = pairs.collect();
+    let covered = |grant: &EgressGrant| {
+        all.iter()
+            .any(|other| other != grant && other.covers(grant))
+    };
+    all.iter()
+        .filter(|grant| !covered(grant))
+        .cloned()
+        .collect()
+}
+
 /// The verbs that hold for a collection, by its own entry or by `*`.
 fn verbs(map: &BTreeMap<&str, BTreeSet<Verb>>, collection: &str) -> BTreeSet<Verb> {
     [collection, ANY]
@@ -150,13 +193,13 @@ fn verbs(map: &BTreeMap<&str, BTreeSet<Verb>>, collection: &str) -> BTreeSet<Ver
 /// For people: `my_collection: read, insert; *: read`, or `nothing`.
 impl fmt::Display for Grants {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.storage.is_empty() {
-            return f.write_str("nothing");
+        let storage = self.storage.iter().map(ToString::to_string);
+        let egress = self.egress.iter().map(ToString::to_string);
+        let all: Vec<String> = storage.chain(egress).collect();
+        match all.is_empty() {
+            true => f.write_str("nothing"),
+            false => f.write_str(&all.join("; ")),
         }
-        for (index, grant) in self.storage.iter().enumerate() {
-            write!(f, "{}{grant}", if index > 0 { "; " } else { "" })?;
-        }
-        Ok(())
     }
 }
 
@@ -177,7 +220,10 @@ mod tests {
                 collection: collection.into(),
                 verbs,
             });
-        prop::collection::vec(grant, 0..6).prop_map(|storage| Grants { storage })
+        prop::collection::vec(grant, 0..6).prop_map(|storage| Grants {
+            storage,
+            ..Grants::default()
+        })
     }
 
     fn every_question() -> impl Iterator<Item = (&'static str, Verb)> {
@@ -246,6 +292,41 @@ mod tests {
         assert_eq!(grants.to_string(), "b: insert, read; *: read");
         assert_eq!(grants.intersect(&grants).to_string(), "*: read; b: insert");
         assert_eq!(Grants::default().to_string(), "nothing");
+    }
+
+    #[test]
+    fn egress_is_what_both_allow_and_private_only_when_both_say_so() {
+        let grants = |value: serde_json::Value| -> Grants {
+            serde_json::from_value(serde_json::json!({ "egress": value })).unwrap()
+        };
+        let asked = grants(serde_json::json!([
+            { "origin": "https://api.example.com" },
+            { "origin": "https://*.example.com", "private": true },
+            { "origin": "http://localhost:8080", "private": true },
+            { "origin": "https://other.test" },
+        ]));
+        let allowed = grants(serde_json::json!([
+            { "origin": "https://*.example.com" },
+            { "origin": "http://localhost:8080", "private": true },
+        ]));
+        let both = asked.intersect(&allowed);
+        assert_eq!(
+            both.to_string(),
+            "https://*.example.com; http://localhost:8080 (private)"
+        );
+        assert_eq!(
+            both.allows_egress(true, "x.example.com", 443),
+            Some(Reach::Public)
+        );
+        assert_eq!(
+            both.allows_egress(false, "localhost", 8080),
+            Some(Reach::Private)
+        );
+        assert_eq!(both.allows_egress(true, "other.test", 443), None);
+        assert_eq!(
+            Grants::default().allows_egress(true, "other.test", 443),
+            None
+        );
     }
 
     #[test]

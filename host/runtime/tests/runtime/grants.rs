@@ -27,6 +27,7 @@ fn reads(collection: &str) -> Grants {
             collection: collection.to_owned(),
             verbs: vec![Verb::Read],
         }],
+        ..Grants::default()
     }
 }
 

@@ -452,7 +452,10 @@ fn plugin(collection: &str, verbs: &[Verb]) -> Caller {
     }];
     Caller::Plugin(Arc::new(PluginCaller {
         name: "shop".into(),
-        grants: Grants { storage },
+        grants: Grants {
+            storage,
+            ..Grants::default()
+        },
     }))
 }
 

@@ -209,6 +209,7 @@ async fn reserved_collections_do_not_exist_for_clients(store: Store) {
             collection: "*".into(),
             verbs: vec![Verb::Read, Verb::Insert, Verb::Update, Verb::Delete],
         }],
+        ..Grants::default()
     };
     let plugin = Caller::Plugin(Arc::new(PluginCaller {
         name: "p".into(),
@@ -300,6 +301,7 @@ async fn plugins_do_what_was_granted(store: Store) {
                 collection: "c".into(),
                 verbs: vec![granted],
             }],
+            ..Grants::default()
         };
         let plugin = Caller::Plugin(Arc::new(PluginCaller {
             name: "shop".into(),
