@@ -25,6 +25,10 @@ pub struct App {
     pub api_key: Secret,
     /// Whether the key was made by this start, so that its owner has to be told.
     pub api_key_is_new: bool,
+    /// The key that operators send as `X-Admin-Key`.
+    pub admin_key: Secret,
+    /// Whether that key was made by this start.
+    pub admin_key_is_new: bool,
     /// The services behind both doors.
     pub services: Services,
     /// The plugins that are loaded.
@@ -49,6 +53,8 @@ impl App {
     ) -> anyhow::Result<Self> {
         let (api_key, api_key_is_new) =
             config::api_key(config.server.secret.as_ref(), &config.data.dir)?;
+        let (admin_key, admin_key_is_new) =
+            config::admin_key(config.admin.key.as_ref(), &api_key, &config.data.dir)?;
         let services = Services {
             documents: Documents::new(Arc::clone(&store), document_limits(&config)),
             accounts: Accounts::new(store, auth_settings(&config)?, document_limits(&config)),
@@ -61,6 +67,8 @@ impl App {
             config,
             api_key,
             api_key_is_new,
+            admin_key,
+            admin_key_is_new,
             services,
         })
     }

@@ -20,7 +20,7 @@ use figment::value::{Dict, Map, Tag, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use serde::Deserialize;
 
-pub use secret::{Secret, api_key, private_dir, signing_key};
+pub use secret::{Secret, admin_key, api_key, kept_admin_key, private_dir, signing_key};
 pub use sections::*;
 use settings::{FREE_TABLES, SETTINGS, Setting};
 
@@ -38,6 +38,9 @@ const SHORT_SECRET: usize = 16;
 pub struct Config {
     /// The HTTP server.
     pub server: ServerConfig,
+    /// The admin API.
+    #[serde(default)]
+    pub admin: AdminConfig,
     /// Where things are kept.
     pub data: DataConfig,
     /// The database.

@@ -21,7 +21,7 @@ use http::{HeaderName, HeaderValue, Method, header};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use self::error::ApiError;
-use self::routes::{auth, execution, health, storage};
+use self::routes::{admin, auth, execution, health, storage};
 use crate::app::AppState;
 use crate::{gateway, static_files};
 
@@ -38,6 +38,7 @@ fn router(state: AppState) -> anyhow::Result<Router> {
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/static/{*path}", get(static_files::serve))
+        .nest("/admin/v1", admin_routes())
         .nest("/service/auth/v1", auth_routes())
         .nest("/service/storage/v1", storage_routes())
         .route(
@@ -51,6 +52,11 @@ fn router(state: AppState) -> anyhow::Result<Router> {
         Some(cors) => router.layer(cors),
         None => router,
     })
+}
+
+/// All behind the admin key: each handler takes an `extract::AdminKey` first.
+fn admin_routes() -> Router<AppState> {
+    Router::new().route("/plugins", get(admin::plugins::list))
 }
 
 /// All behind the API key but sign-out. `{realm}` is the users' collection.

@@ -110,6 +110,14 @@ fn announce(state: &AppState, address: SocketAddr) -> std::io::Result<()> {
             state.api_key.expose()
         )?;
     }
+    if state.admin_key_is_new {
+        writeln!(
+            out,
+            "generated admin key (X-Admin-Key), kept in {}: {}",
+            state.config.data.dir.join("admin-key").display(),
+            state.admin_key.expose()
+        )?;
+    }
     writeln!(out, "listening on http://{address}")?;
     out.flush()
 }

@@ -2,10 +2,11 @@
 //! request headers, or is curious, must not hold an API key or a session.
 
 use coglex_services::Accounts;
-use coglex_services::caller::{API_KEY_HEADER, SESSION_COOKIE_PREFIX};
+use coglex_services::caller::{ADMIN_KEY_HEADER, API_KEY_HEADER, SESSION_COOKIE_PREFIX};
 use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
 
 const API_KEY: HeaderName = HeaderName::from_static(API_KEY_HEADER);
+const ADMIN_KEY: HeaderName = HeaderName::from_static(ADMIN_KEY_HEADER);
 /// Makes a browser forget all cookies of the site, whoever has set them.
 const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 
@@ -21,10 +22,11 @@ fn is_session(pair: &[u8]) -> bool {
         .is_some_and(|pair| pair.starts_with(SESSION_COOKIE_PREFIX.as_bytes()))
 }
 
-/// Takes the API key, session cookies and session tokens out of a request's
+/// Takes the keys, session cookies and session tokens out of a request's
 /// headers. Other cookies and tokens are the app's.
 pub(crate) fn strip(headers: &mut HeaderMap, accounts: &Accounts) {
     headers.remove(API_KEY);
+    headers.remove(ADMIN_KEY);
     strip_bearer(headers, |token| accounts.is_own_token(token));
     strip_cookies(headers);
 }

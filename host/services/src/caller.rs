@@ -8,6 +8,10 @@ use crate::grants::Grants;
 /// The header that carries the server's API key, in lower case.
 pub const API_KEY_HEADER: &str = "x-api-key";
 
+/// The header that carries the operator's admin key, in lower case. No
+/// [`Caller`] comes of it: it opens the admin API and nothing else.
+pub const ADMIN_KEY_HEADER: &str = "x-admin-key";
+
 /// Session cookies are named this and their realm. Whoever reads, sets or
 /// hides credentials goes by these two.
 pub const SESSION_COOKIE_PREFIX: &str = "coglex_";

@@ -9,6 +9,9 @@ use anyhow::Context as _;
 use serde::Deserialize;
 use subtle::ConstantTimeEq as _;
 
+/// The file in the data folder that keeps a generated admin key.
+const ADMIN_KEY_FILE: &str = "admin-key";
+
 /// A text that prints as `***`.
 #[derive(Clone, Deserialize)]
 #[serde(from = "String")]
@@ -46,6 +49,36 @@ pub fn api_key(configured: Option<&Secret>, data_dir: &Path) -> anyhow::Result<(
         Some(secret) => Ok((secret.clone(), false)),
         None => kept(&data_dir.join("secret")),
     }
+}
+
+/// The key of the admin API, configured or made on the first start as
+/// [`api_key`]'s. Who has the API key, such as every client of an app, must not
+/// be able to put code into the server, so the two have to differ.
+pub fn admin_key(
+    configured: Option<&Secret>,
+    api_key: &Secret,
+    data_dir: &Path,
+) -> anyhow::Result<(Secret, bool)> {
+    let (key, created) = match configured {
+        Some(key) if key.expose().len() < 16 => {
+            anyhow::bail!("the setting admin.key must have at least 16 characters")
+        }
+        Some(key) => (key.clone(), false),
+        None => kept(&data_dir.join(ADMIN_KEY_FILE))?,
+    };
+    if key.matches(api_key.expose().as_bytes()) {
+        anyhow::bail!(
+            "the settings admin.key and server.secret must differ: clients have the one, operators the other"
+        )
+    }
+    Ok((key, created))
+}
+
+/// The admin key that a server has kept in this data folder, if it made one
+/// there: how `coglex plugin` finds it on the server's own machine.
+pub fn kept_admin_key(data_dir: &Path) -> Option<Secret> {
+    let text = fs::read_to_string(data_dir.join(ADMIN_KEY_FILE)).ok()?;
+    Some(Secret(text.trim().into())).filter(|key| !key.expose().is_empty())
 }
 
 /// The key that signs access tokens. Apart from the API key, so that neither
@@ -163,6 +196,25 @@ mod tests {
             .map(|e| e.unwrap().file_name())
             .collect();
         assert_eq!(names.len(), 2, "{names:?}");
+    }
+
+    #[test]
+    fn the_admin_key_is_another_than_the_api_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let api = Secret::from("sixteen characters".to_owned());
+        let refused = |key: &Secret| {
+            let error = admin_key(Some(key), &api, dir.path()).unwrap_err();
+            error.to_string()
+        };
+        assert!(refused(&api).contains("must differ"));
+        assert!(refused(&Secret::from("short".to_owned())).contains("at least 16"));
+        assert!(kept_admin_key(dir.path()).is_none());
+        let (made, created) = admin_key(None, &api, dir.path()).unwrap();
+        assert!(created && made.expose().len() == 64);
+        let found = kept_admin_key(dir.path()).unwrap();
+        assert_eq!(found.expose(), made.expose());
+        // The operator may have set the very key that was generated.
+        assert!(admin_key(None, &made, dir.path()).is_err());
     }
 
     #[test]

@@ -64,6 +64,14 @@ impl ServerConfig {
     }
 }
 
+/// `admin.*`: the admin API.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdminConfig {
+    /// The admin key, unless it is generated.
+    pub key: Option<Secret>,
+}
+
 /// `data.*`: where things are kept.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

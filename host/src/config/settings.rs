@@ -183,6 +183,13 @@ pub static SETTINGS: &[Setting] = &[
         aliases: &[],
     },
     Setting {
+        name: "admin.key",
+        kind: Kind::Secret,
+        default: Computed("generated, kept in data.dir"),
+        help: "The key of the admin API and of `coglex plugin`, sent as X-Admin-Key; at least 16 characters, and another than server.secret.",
+        aliases: &[],
+    },
+    Setting {
         name: "data.dir",
         kind: Kind::Text,
         default: Is("./coglex-data"),

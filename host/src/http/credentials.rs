@@ -3,7 +3,7 @@
 
 use axum::extract::FromRequestParts;
 use coglex_services::caller::{
-    API_KEY_HEADER, Credentials, SESSION_COOKIE_PREFIX as COOKIE_PREFIX,
+    ADMIN_KEY_HEADER, API_KEY_HEADER, Credentials, SESSION_COOKIE_PREFIX as COOKIE_PREFIX,
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -15,6 +15,9 @@ use crate::config::Secret;
 
 /// The header that carries the API key.
 pub(super) const X_API_KEY: HeaderName = HeaderName::from_static(API_KEY_HEADER);
+
+/// The header that carries the admin key.
+const X_ADMIN_KEY: HeaderName = HeaderName::from_static(ADMIN_KEY_HEADER);
 
 /// Cookies past this many are not looked at; a browser sends one per realm.
 const MAX_COOKIES: usize = 32;
@@ -55,6 +58,13 @@ pub(super) fn has_api_key(headers: &HeaderMap, api_key: &Secret) -> bool {
     headers
         .get(X_API_KEY)
         .is_some_and(|given| api_key.matches(given.as_bytes()))
+}
+
+/// Whether the headers carry the admin key.
+pub(super) fn has_admin_key(headers: &HeaderMap, admin_key: &Secret) -> bool {
+    headers
+        .get(X_ADMIN_KEY)
+        .is_some_and(|given| admin_key.matches(given.as_bytes()))
 }
 
 fn read(headers: &HeaderMap, api_key: &Secret) -> Credentials {

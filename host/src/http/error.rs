@@ -86,6 +86,19 @@ impl ApiError {
         .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("ApiKey"))
     }
 
+    /// 401: no admin key, or a wrong one. The two look alike.
+    pub fn admin_key_required() -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "admin_key_required",
+            "A valid admin key is required in the header X-Admin-Key.",
+        )
+        .with_header(
+            header::WWW_AUTHENTICATE,
+            HeaderValue::from_static("AdminKey"),
+        )
+    }
+
     /// 401: nobody of this realm is signed in.
     pub fn session_required(realm: &str) -> Self {
         Self::new(

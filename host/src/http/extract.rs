@@ -14,7 +14,7 @@ use http_body::Body as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
-use super::credentials::has_api_key;
+use super::credentials::{has_admin_key, has_api_key};
 use super::error::ApiError;
 use crate::app::AppState;
 
@@ -33,6 +33,22 @@ impl FromRequestParts<AppState> for ApiKey {
             Ok(Self)
         } else {
             Err(ApiError::api_key_required())
+        }
+    }
+}
+
+/// The guard of the admin API: having it means that the request carried the
+/// admin key. Reads headers only, as [`ApiKey`].
+pub struct AdminKey;
+
+impl FromRequestParts<AppState> for AdminKey {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        if has_admin_key(&parts.headers, &state.admin_key) {
+            Ok(Self)
+        } else {
+            Err(ApiError::admin_key_required())
         }
     }
 }

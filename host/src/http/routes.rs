@@ -1,5 +1,6 @@
 //! Handlers, one file for each resource: extract, one service call, answer.
 
+pub(super) mod admin;
 pub(super) mod auth;
 pub(super) mod execution;
 pub(super) mod health;

@@ -58,6 +58,29 @@ fn a_server_without_a_secret_makes_one_and_tells_it_once() {
     assert_eq!(list(&second, &key), 200);
 }
 
+#[test]
+fn the_admin_key_is_made_and_told_once_and_is_not_the_api_key() {
+    let first = TestServer::start_in(tempfile::tempdir().unwrap(), &[], |_| {});
+    let kept = |name: &str| {
+        let path = first.dir.path().join("coglex-data").join(name);
+        fs::read_to_string(path).unwrap().trim().to_owned()
+    };
+    let (admin, api) = (kept("admin-key"), kept("secret"));
+    let told = first.announced.iter().filter(|line| line.contains(&admin));
+    assert_eq!(told.count(), 1, "{:?}", first.announced);
+    assert_ne!(admin, api);
+    let one = "a-key-of-the-operator";
+    for same in [
+        &["--server-secret", one, "--admin-key", one][..],
+        &["--server-secret", one, "--admin-key", "too-short"],
+    ] {
+        let refusal = refusal(&[], &[], &[&["serve", "--server-port", "0"], same].concat());
+        assert!(refusal.contains("admin.key"), "{refusal}");
+        assert_eq!(refusal.lines().count(), 1, "{refusal}");
+        assert!(!refusal.contains(one), "{refusal}");
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn keys_are_readable_by_their_owner_only() {
@@ -71,6 +94,7 @@ fn keys_are_readable_by_their_owner_only() {
         (mode(""), mode("secret"), mode("signing-key")),
         (0o700, 0o600, 0o600)
     );
+    assert_eq!(mode("admin-key"), 0o600);
 }
 
 #[test]

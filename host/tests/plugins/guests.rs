@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::support::{API_KEY, PATIENCE, TestServer};
+use crate::support::{ADMIN_KEY, API_KEY, PATIENCE, TestServer};
 
 /// The bytes of a guest of this workspace, by its package's name.
 pub fn component(package: &str) -> Vec<u8> {
@@ -56,6 +56,7 @@ impl Host {
         let server = TestServer::start_in(dir, flags, |command| {
             command
                 .env("SERVER_SECRET", API_KEY)
+                .env("COGLEX_ADMIN_KEY", ADMIN_KEY)
                 .stderr(fs::File::create(&log).unwrap());
         });
         Self {
@@ -73,6 +74,7 @@ impl Host {
         let server = TestServer::dev_in(dir, source, |command| {
             command
                 .env("SERVER_SECRET", API_KEY)
+                .env("COGLEX_ADMIN_KEY", ADMIN_KEY)
                 .stderr(fs::File::create(&log).unwrap());
             // Built once for all runs, and apart from what a developer builds.
             command.env(

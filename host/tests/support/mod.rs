@@ -21,6 +21,9 @@ use tempfile::TempDir;
 /// The API key of every [`TestServer`] that is not told otherwise.
 pub const API_KEY: &str = "key-of-the-tests";
 
+/// The admin key of the same servers.
+pub const ADMIN_KEY: &str = "admin-key-of-the-tests";
+
 /// How long anything that should happen may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -61,6 +64,7 @@ impl TestServer {
     pub fn with(flags: &[&str]) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), flags, |command| {
             command.env("SERVER_SECRET", API_KEY);
+            command.env("COGLEX_ADMIN_KEY", ADMIN_KEY);
         })
     }
 
@@ -134,9 +138,22 @@ impl TestServer {
     /// A client with the API key.
     pub fn api(&self) -> Client {
         Client {
-            key: Some(API_KEY.to_owned()),
+            key: Some(("X-API-Key", API_KEY)),
             ..self.anonymous()
         }
+    }
+
+    /// A client with the admin key.
+    pub fn admin(&self) -> Client {
+        Client {
+            key: Some(("X-Admin-Key", ADMIN_KEY)),
+            ..self.anonymous()
+        }
+    }
+
+    /// The process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// `127.0.0.1:<port>`, for tests that speak to the socket.
@@ -184,7 +201,7 @@ impl Drop for TestServer {
 pub struct Client {
     http: reqwest::blocking::Client,
     base: String,
-    key: Option<String>,
+    key: Option<(&'static str, &'static str)>,
 }
 
 impl Client {
@@ -201,7 +218,7 @@ impl Client {
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.base));
         match &self.key {
-            Some(key) => request.header("X-API-Key", key),
+            Some((header, key)) => request.header(*header, *key),
             None => request,
         }
     }
