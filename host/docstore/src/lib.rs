@@ -21,6 +21,7 @@ mod value;
 
 pub mod error;
 pub mod model;
+pub mod offline;
 pub mod query;
 
 pub use cursor::Cursor;

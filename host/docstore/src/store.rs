@@ -12,7 +12,7 @@ use crate::aggregate::Pipeline;
 use crate::cursor::Cursor;
 use crate::engine::backup;
 use crate::engine::candidates::Limits;
-use crate::engine::catalog::{Catalog, Shared};
+use crate::engine::catalog::{Catalog, Shared, Validation};
 use crate::engine::check;
 use crate::engine::checkpoint::Checkpointer;
 use crate::engine::expiry::Expiry;
@@ -25,7 +25,7 @@ use crate::engine::write::{Answer, Bounds, Operation, check_index, is_id_index};
 use crate::engine::writer::Writer;
 use crate::error::{Error, Result};
 use crate::keys::KeyPattern;
-use crate::model::{CheckReport, Find, IndexSpec, Update, UpdateOutcome};
+use crate::model::{CheckReport, Find, IndexSpec, Update, UpdateOutcome, Validator};
 use crate::order;
 use crate::path;
 use crate::projection::Projection;
@@ -334,6 +334,33 @@ impl Store {
         Ok(matches!(answer, Answer::Count(1)))
     }
 
+    /// Says what the collection's documents must look like; makes the collection
+    /// if it is not there. None removes what was said. Documents that are there
+    /// stay as they are. Writes that are refused for it end in
+    /// [`Error::DocumentInvalid`].
+    pub async fn set_validator(
+        &self,
+        collection: &str,
+        validator: Option<Validator>,
+    ) -> Result<()> {
+        validate::collection_name(collection)?;
+        let validation = validator.map(Validation::compile).transpose()?;
+        let operation = Operation::SetValidation {
+            validation: validation.map(Arc::new),
+        };
+        self.0.writer.run(collection, operation).await.map(drop)
+    }
+
+    /// What the collection's documents must look like.
+    pub async fn validator(&self, collection: &str) -> Result<Option<Validator>> {
+        validate::collection_name(collection)?;
+        let catalog = self.0.catalog.get();
+        let validation = catalog
+            .get(collection)
+            .and_then(|found| found.validation.as_ref());
+        Ok(validation.map(|validation| validation.validator.clone()))
+    }
+
     /// Drops a collection with its documents and indexes; answers whether it was
     /// there.
     pub async fn drop_collection(&self, collection: &str) -> Result<bool> {
@@ -422,7 +449,7 @@ impl Store {
         self.0
             .readers
             .run(Limits::default(), move |session, _| {
-                backup::copy(session.connection, &target)
+                backup::copy(session.connection, &target, false, &mut |_, _| {})
             })
             .await
     }

@@ -10,16 +10,21 @@ use crate::error::{Error, Result};
 /// How long a new process waits for its predecessor to let go of the file.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
+/// The path of a file beside another: `documents.db` and `-wal`.
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
 /// SQLite lets several processes in; our catalogue in memory does not.
 pub(crate) fn lock(path: &Path) -> Result<File> {
     let unavailable = |error: std::io::Error| Error::Unavailable(Box::new(error));
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
         .write(true)
-        .open(PathBuf::from(name))
+        .open(with_suffix(path, ".lock"))
         .map_err(unavailable)?;
     let patience = Instant::now() + LOCK_PATIENCE;
     loop {

@@ -54,6 +54,7 @@ pub(crate) enum Sql {
     IndexEntry,
     IndexCount,
     IndexClear,
+    IdRebuild,
 }
 
 impl Sql {
@@ -84,6 +85,7 @@ impl Sql {
             Sql::IndexEntry => format!("SELECT 1 FROM i{table} WHERE key = ?1 AND rid = ?2"),
             Sql::IndexCount => format!("SELECT count(*) FROM i{table}"),
             Sql::IndexClear => format!("DELETE FROM i{table}"),
+            Sql::IdRebuild => format!("REINDEX c{table}"),
             Sql::IndexForward => format!(
                 "SELECT key, rid FROM i{table} WHERE (key, rid) > (?1, ?2) AND key < ?3 ORDER BY key, rid LIMIT ?4"
             ),
@@ -265,6 +267,13 @@ pub(crate) fn blob<'r>(row: &'r Row<'_>, column: usize) -> Result<&'r [u8]> {
 /// A column's integer.
 pub(crate) fn integer(row: &Row<'_>, column: usize) -> Result<i64> {
     row.get(column).map_err(unavailable)
+}
+
+/// Whether a file that begins with these bytes is a store: SQLite's magic, and
+/// our application id at offset 68.
+pub(crate) fn is_ours(header: &[u8]) -> bool {
+    header.starts_with(b"SQLite format 3\0")
+        && header.get(68..72) == Some(&APPLICATION_ID.to_be_bytes())
 }
 
 /// Opens the connection that writes; makes the tables of a new file.

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use bson::{Document, RawDocumentBuf};
 
 use crate::engine::candidates::{self, Limits};
-use crate::engine::catalog::{Catalog, Collection, Index};
+use crate::engine::catalog::{Catalog, Collection, Index, Validation};
 use crate::engine::plan;
 use crate::engine::sqlite::{Session, Sql, StatementError, blob};
 use crate::error::{Error, Result};
 use crate::keys::{KeyPattern, Keys};
-use crate::model::{IndexSpec, UpdateOutcome};
+use crate::model::{IndexSpec, UpdateOutcome, ValidationLevel};
 use crate::order;
 use crate::query::Filter;
 use crate::update::Updater;
@@ -44,6 +44,10 @@ pub(crate) enum Operation {
         name: String,
     },
     DropCollection,
+    /// Sets or removes what documents must look like.
+    SetValidation {
+        validation: Option<Arc<Validation>>,
+    },
     /// Makes the collection's indexes anew.
     Rebuild,
 }
@@ -135,6 +139,9 @@ impl Transaction<'_, '_> {
                     .drop_collection(self.session.connection, collection)?;
                 Ok(Answer::Count(dropped.into()))
             }
+            Operation::SetValidation { validation } => self
+                .set_validation(collection, validation)
+                .map(|()| Answer::Done),
             Operation::Rebuild => self.rebuild(collection).map(|()| Answer::Done),
         }
     }
@@ -150,6 +157,9 @@ impl Transaction<'_, '_> {
     }
 
     fn insert(&mut self, collection: &Collection, document: &[u8]) -> Result<()> {
+        if let Some(validation) = &collection.validation {
+            validation.schema.require(document)?;
+        }
         let id = field(document, b"_id")?.ok_or(Corrupt)?;
         let mut idk = Vec::with_capacity(16);
         order::encode(id, &mut idk)?;
@@ -243,6 +253,7 @@ impl Transaction<'_, '_> {
                 outcome.matched += 1;
                 if let Some(after) = updater.apply(&before, position)? {
                     validate::document(after.as_bytes(), self.bounds.max_document_bytes)?;
+                    still_valid(&collection, &before, after.as_bytes())?;
                     self.replace(&collection, rid, &before, after.as_bytes())?;
                     outcome.modified += 1;
                 }
@@ -344,10 +355,21 @@ impl Transaction<'_, '_> {
         self.fill(&collection, &index)
     }
 
+    fn set_validation(&mut self, name: &str, validation: Option<Arc<Validation>>) -> Result<()> {
+        if validation.is_none() && self.catalog.get(name).is_none() {
+            return Ok(());
+        }
+        self.collection(name)?;
+        Arc::make_mut(&mut self.catalog).set_validation(self.session.connection, name, validation)
+    }
+
     fn rebuild(&mut self, name: &str) -> Result<()> {
         let Some(collection) = self.catalog.get(name).cloned() else {
             return Ok(());
         };
+        self.session
+            .execute(Sql::IdRebuild, collection.id, [])
+            .map_err(StatementError::into_error)?;
         for index in &collection.indexes {
             self.session
                 .execute(Sql::IndexClear, index.id, [])
@@ -390,6 +412,19 @@ impl Transaction<'_, '_> {
             }
         }
     }
+}
+
+/// Refuses a change that the collection's schema does not allow.
+fn still_valid(collection: &Collection, before: &[u8], after: &[u8]) -> Result<()> {
+    let Some(validation) = &collection.validation else {
+        return Ok(());
+    };
+    let excused = validation.validator.level == ValidationLevel::Moderate
+        && !validation.schema.accepts(before)?;
+    if excused {
+        return Ok(());
+    }
+    validation.schema.require(after)
 }
 
 /// The keys that the index holds of a document.
