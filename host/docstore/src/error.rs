@@ -1,6 +1,8 @@
 //! What can go wrong, one variant for each thing that a caller might do
 //! differently about it.
 
+use crate::schema::Failure;
+
 /// The result of a document operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -17,6 +19,12 @@ pub enum Error {
     DuplicateKey {
         /// The index's name; `_id_` for the identifier.
         index: String,
+    },
+    /// A document does not satisfy its collection's schema.
+    #[error("the document does not satisfy the collection's schema")]
+    DocumentInvalid {
+        /// What it fails, the first few; empty when the engine did not say.
+        failures: Vec<Failure>,
     },
     /// A document, key or result is larger than a limit.
     #[error("{0}")]

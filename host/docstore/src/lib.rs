@@ -23,8 +23,10 @@ pub mod error;
 pub mod model;
 pub mod offline;
 pub mod query;
+pub mod schema;
 
 pub use cursor::Cursor;
 pub use error::{Error, Result};
 pub use query::Filter;
+pub use schema::Schema;
 pub use store::{Options, Store};

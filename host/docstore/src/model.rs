@@ -86,6 +86,26 @@ impl IndexSpec {
     }
 }
 
+/// What the documents of a collection must look like.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Validator {
+    /// A schema in the language of MongoDB's `$jsonSchema`.
+    pub schema: Document,
+    /// Which writes it is asked about.
+    pub level: ValidationLevel,
+}
+
+/// Which writes a collection's schema is asked about. Inserts always are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ValidationLevel {
+    /// Every update.
+    #[default]
+    Strict,
+    /// Updates of documents that satisfy the schema already; older documents
+    /// that do not can still be changed.
+    Moderate,
+}
+
 /// What a check of the whole store found.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct CheckReport {

@@ -46,6 +46,10 @@ impl Number {
         matches!(self, Number::Double(double) if double.is_nan())
     }
 
+    pub(crate) fn is_finite(self) -> bool {
+        !matches!(self, Number::Double(double) if !double.is_finite())
+    }
+
     pub(crate) fn is_zero(self) -> bool {
         match self {
             Number::Int(int) => int == 0,
@@ -70,6 +74,35 @@ impl Number {
             Number::Int(int) => Some(int),
             Number::Double(double) => exact_i64(double.trunc()),
             Number::Decimal(decimal) => exact_i64(decimal.nearest().trunc()),
+        }
+    }
+
+    /// Whether this is a whole multiple of `divisor`, as MongoDB reckons it: in
+    /// decimals, a double counting with its first 15 digits, so that 0.3 is a
+    /// multiple of 0.1. What is not finite is no multiple of anything.
+    pub(crate) fn is_multiple_of(self, divisor: Self) -> bool {
+        match (self.to_decimal(), divisor.to_decimal()) {
+            (Some(number), Some(divisor)) => number.is_multiple_of(divisor),
+            _ => false,
+        }
+    }
+
+    /// The number as a decimal of at most 15 digits for doubles, none when it is
+    /// not finite.
+    fn to_decimal(self) -> Option<Decimal> {
+        match self {
+            Number::Int(int) => Some(int.into()),
+            Number::Decimal(decimal) => Some(decimal),
+            Number::Double(double) => {
+                let text = format!("{:.14e}", double.abs());
+                let (mantissa, exponent) = text.split_once('e')?;
+                let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+                Some(Decimal {
+                    negative: double.is_sign_negative(),
+                    coefficient: digits.parse().ok()?,
+                    exponent: exponent.parse::<i32>().ok()? - 14,
+                })
+            }
         }
     }
 
@@ -216,6 +249,32 @@ impl Decimal {
         let digits = self.coefficient.to_string();
         let adjusted = self.exponent + i32::try_from(digits.len()).unwrap_or_default() - 1;
         (digits, adjusted)
+    }
+
+    /// Whether the division leaves nothing, exactly.
+    fn is_multiple_of(self, divisor: Self) -> bool {
+        let (a, b) = (self.coefficient, divisor.coefficient);
+        if a == 0 || b == 0 {
+            return a == 0 && b != 0;
+        }
+        match u32::try_from(divisor.exponent - self.exponent) {
+            // Of a divisor that does not fit into 128 bits `a` is no multiple.
+            Ok(shift) => 10_u128
+                .checked_pow(shift)
+                .and_then(|power| b.checked_mul(power))
+                .is_some_and(|divisor| a % divisor == 0),
+            Err(_) => {
+                let mut rest = a % b;
+                for _ in divisor.exponent..self.exponent {
+                    if rest == 0 {
+                        break;
+                    }
+                    // Below 10^34 × 10, which fits.
+                    rest = rest * 10 % b;
+                }
+                rest == 0
+            }
+        }
     }
 
     /// The nearest double, correctly rounded.

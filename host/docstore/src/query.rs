@@ -14,6 +14,7 @@ use crate::expression::{Environment, Expression, Scope, is_true};
 use crate::path::{Leaf, Path};
 use crate::value::{Corrupt, Kind, OwnedValue, Value};
 
+pub(crate) use compile::kinds_named;
 pub(crate) use pattern::Pattern;
 pub(crate) use test::{Comparison, Test};
 
@@ -137,9 +138,9 @@ impl Filter {
         Ok(self.root.matches(Value::document(raw.as_bytes()))?)
     }
 
-    /// Whether a document matches.
+    /// Whether a document, as BSON, matches.
     #[inline]
-    pub(crate) fn matches(&self, document: &[u8]) -> Result<bool> {
+    pub fn matches(&self, document: &[u8]) -> Result<bool> {
         if self.has_expression {
             let decoded = crate::value::decode(document)?;
             return self

@@ -16,7 +16,8 @@ use rusqlite::{Connection, params};
 use crate::engine::sqlite::unavailable;
 use crate::error::{Error, Result};
 use crate::keys::KeyPattern;
-use crate::model::IndexSpec;
+use crate::model::{IndexSpec, ValidationLevel, Validator};
+use crate::schema::Schema;
 
 /// All collections, at one moment.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +30,22 @@ pub(crate) struct Catalog {
 pub(crate) struct Collection {
     pub(crate) id: i64,
     pub(crate) indexes: Vec<Arc<Index>>,
+    /// What its documents must look like, if anything was said.
+    pub(crate) validation: Option<Arc<Validation>>,
+}
+
+/// A collection's schema, ready to run.
+#[derive(Debug)]
+pub(crate) struct Validation {
+    pub(crate) validator: Validator,
+    pub(crate) schema: Schema,
+}
+
+impl Validation {
+    pub(crate) fn compile(validator: Validator) -> Result<Self> {
+        let schema = Schema::compile(&validator.schema)?;
+        Ok(Validation { validator, schema })
+    }
 }
 
 /// A secondary index.
@@ -99,6 +116,7 @@ impl Catalog {
                 Collection {
                     id,
                     indexes: Vec::new(),
+                    validation: None,
                 },
             );
         }
@@ -125,6 +143,11 @@ impl Catalog {
             let collection: i64 = row.get(1).map_err(unavailable)?;
             if let Some(collection) = by_id.get_mut(&collection) {
                 collection.indexes.push(Arc::new(index));
+            }
+        }
+        for (collection, validation) in load_schemas(connection)? {
+            if let Some(collection) = by_id.get_mut(&collection) {
+                collection.validation = Some(Arc::new(validation));
             }
         }
         let collections = names
@@ -163,6 +186,7 @@ impl Catalog {
         let collection = Arc::new(Collection {
             id,
             indexes: Vec::new(),
+            validation: None,
         });
         self.collections
             .insert(name.to_owned(), Arc::clone(&collection));
@@ -246,6 +270,9 @@ impl Catalog {
         let Some(collection) = self.collections.remove(name) else {
             return Ok(false);
         };
+        if collection.validation.is_some() {
+            forget_schema(connection, collection.id)?;
+        }
         connection
             .execute("DELETE FROM indexes WHERE collection = ?1", [collection.id])
             .and_then(|_| {
@@ -263,6 +290,37 @@ impl Catalog {
         Ok(true)
     }
 
+    /// Sets or removes what the collection's documents must look like, in the
+    /// file and here.
+    pub(crate) fn set_validation(
+        &mut self,
+        connection: &Connection,
+        name: &str,
+        validation: Option<Arc<Validation>>,
+    ) -> Result<()> {
+        let Some(collection) = self.collections.get_mut(name) else {
+            return Err(Error::Invalid("there is no such collection".into()));
+        };
+        match &validation {
+            Some(validation) => {
+                let spec = crate::value::encode(&write_validator(&validation.validator))?;
+                connection
+                    .execute_batch(SCHEMAS)
+                    .and_then(|()| {
+                        connection.execute(
+                            "INSERT OR REPLACE INTO schemas(collection, spec) VALUES (?1, ?2)",
+                            params![collection.id, spec.as_bytes()],
+                        )
+                    })
+                    .map_err(unavailable)?;
+            }
+            None if collection.validation.is_some() => forget_schema(connection, collection.id)?,
+            None => {}
+        }
+        Arc::make_mut(collection).validation = validation;
+        Ok(())
+    }
+
     /// Writes down what an index has learnt.
     pub(crate) fn store_knowledge(connection: &Connection, index: &Index) -> Result<()> {
         connection
@@ -273,6 +331,60 @@ impl Catalog {
             .map_err(unavailable)?;
         Ok(())
     }
+}
+
+/// The table of schemas. It is made with the first schema, so that stores which
+/// have none are as they were before there were any.
+const SCHEMAS: &str =
+    "CREATE TABLE IF NOT EXISTS schemas(collection INTEGER PRIMARY KEY, spec BLOB NOT NULL) STRICT";
+
+fn load_schemas(connection: &Connection) -> Result<Vec<(i64, Validation)>> {
+    let there: i64 = connection
+        .query_row(
+            "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'schemas'",
+            [],
+            |row| row.get(0),
+        )
+        .map_err(unavailable)?;
+    if there == 0 {
+        return Ok(Vec::new());
+    }
+    let mut schemas = Vec::new();
+    let mut statement = connection
+        .prepare("SELECT collection, spec FROM schemas")
+        .map_err(unavailable)?;
+    let mut rows = statement.query([]).map_err(unavailable)?;
+    while let Some(row) = rows.next().map_err(unavailable)? {
+        let spec: Vec<u8> = row.get(1).map_err(unavailable)?;
+        let validator = read_validator(&crate::value::decode(&spec)?)?;
+        schemas.push((
+            row.get(0).map_err(unavailable)?,
+            Validation::compile(validator)?,
+        ));
+    }
+    Ok(schemas)
+}
+
+fn forget_schema(connection: &Connection, collection: i64) -> Result<()> {
+    connection
+        .execute("DELETE FROM schemas WHERE collection = ?1", [collection])
+        .map_err(unavailable)?;
+    Ok(())
+}
+
+fn write_validator(validator: &Validator) -> Document {
+    let moderate = validator.level == ValidationLevel::Moderate;
+    doc! { "schema": validator.schema.clone(), "moderate": moderate }
+}
+
+fn read_validator(document: &Document) -> Result<Validator> {
+    let damaged = |_| Error::Unavailable("the definition of a schema is damaged".into());
+    let level = match document.get_bool("moderate").map_err(damaged)? {
+        true => ValidationLevel::Moderate,
+        false => ValidationLevel::Strict,
+    };
+    let schema = document.get_document("schema").map_err(damaged)?.clone();
+    Ok(Validator { schema, level })
 }
 
 fn write_spec(spec: &IndexSpec) -> Document {

@@ -241,7 +241,11 @@ fn batch(
             for (reply, answer) in pending {
                 let refusal = match answer {
                     // A malformed request stays the client's mistake.
-                    Err(error @ (Error::Invalid(_) | Error::TooLarge(_))) => error,
+                    Err(
+                        error @ (Error::Invalid(_)
+                        | Error::TooLarge(_)
+                        | Error::DocumentInvalid { .. }),
+                    ) => error,
                     _ => Error::Unavailable("the transaction could not be committed".into()),
                 };
                 let _ = reply.send(Err(refusal));

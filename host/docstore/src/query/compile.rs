@@ -304,44 +304,58 @@ fn types(operand: Value<'_>, at: &str) -> Result<Test> {
     Ok(Test::Type(kinds))
 }
 
+/// The types by their names and numbers.
+const TYPE_NAMES: [(&str, i64, Kind); 21] = [
+    ("double", 1, Kind::Double),
+    ("string", 2, Kind::String),
+    ("object", 3, Kind::Document),
+    ("array", 4, Kind::Array),
+    ("binData", 5, Kind::Binary),
+    ("undefined", 6, Kind::Undefined),
+    ("objectId", 7, Kind::ObjectId),
+    ("bool", 8, Kind::Boolean),
+    ("date", 9, Kind::DateTime),
+    ("null", 10, Kind::Null),
+    ("regex", 11, Kind::Regex),
+    ("dbPointer", 12, Kind::DbPointer),
+    ("javascript", 13, Kind::Code),
+    ("symbol", 14, Kind::Symbol),
+    ("javascriptWithScope", 15, Kind::CodeWithScope),
+    ("int", 16, Kind::Int32),
+    ("timestamp", 17, Kind::Timestamp),
+    ("long", 18, Kind::Int64),
+    ("decimal", 19, Kind::Decimal128),
+    ("minKey", -1, Kind::MinKey),
+    ("maxKey", 127, Kind::MaxKey),
+];
+
+/// The types that a name such as `int` or `number` stands for.
+pub(crate) fn kinds_named(name: &str) -> Option<Vec<Kind>> {
+    if name == "number" {
+        return Some(vec![
+            Kind::Double,
+            Kind::Int32,
+            Kind::Int64,
+            Kind::Decimal128,
+        ]);
+    }
+    let found = TYPE_NAMES.iter().find(|(known, ..)| *known == name)?;
+    Some(vec![found.2])
+}
+
 fn type_code(value: Value<'_>, at: &str, kinds: &mut Vec<Kind>) -> Result<()> {
-    const NAMES: [(&str, i64, Kind); 21] = [
-        ("double", 1, Kind::Double),
-        ("string", 2, Kind::String),
-        ("object", 3, Kind::Document),
-        ("array", 4, Kind::Array),
-        ("binData", 5, Kind::Binary),
-        ("undefined", 6, Kind::Undefined),
-        ("objectId", 7, Kind::ObjectId),
-        ("bool", 8, Kind::Boolean),
-        ("date", 9, Kind::DateTime),
-        ("null", 10, Kind::Null),
-        ("regex", 11, Kind::Regex),
-        ("dbPointer", 12, Kind::DbPointer),
-        ("javascript", 13, Kind::Code),
-        ("symbol", 14, Kind::Symbol),
-        ("javascriptWithScope", 15, Kind::CodeWithScope),
-        ("int", 16, Kind::Int32),
-        ("timestamp", 17, Kind::Timestamp),
-        ("long", 18, Kind::Int64),
-        ("decimal", 19, Kind::Decimal128),
-        ("minKey", -1, Kind::MinKey),
-        ("maxKey", 127, Kind::MaxKey),
-    ];
     let found = if value.kind == Kind::String {
-        let name = value.as_str()?;
-        if name == "number" {
-            kinds.extend([Kind::Double, Kind::Int32, Kind::Int64, Kind::Decimal128]);
-            return Ok(());
-        }
-        NAMES.iter().find(|(known, ..)| *known == name)
+        kinds_named(value.as_str()?)
     } else {
         let code = Number::of(value).and_then(Number::as_exact_i64);
-        NAMES.iter().find(|(_, known, _)| Some(*known) == code)
+        TYPE_NAMES
+            .iter()
+            .find(|(_, known, _)| Some(*known) == code)
+            .map(|(.., kind)| vec![*kind])
     };
     match found {
-        Some((.., kind)) => {
-            kinds.push(*kind);
+        Some(found) => {
+            kinds.extend(found);
             Ok(())
         }
         None => Err(bad("$type", at, "names no known type")),

@@ -71,6 +71,11 @@ impl Pattern {
         }
     }
 
+    /// Whether a text matches, such as a field's name.
+    pub(crate) fn matches_text(&self, text: &[u8]) -> bool {
+        self.regex.is_match(text)
+    }
+
     /// The literal text that every match starts with, when the pattern is
     /// anchored and case matters.
     pub(crate) fn prefix(&self) -> Option<String> {
