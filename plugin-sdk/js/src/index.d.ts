@@ -1,0 +1,282 @@
+/**
+ * Write Coglex plugins in JavaScript: gateway apps that answer HTTP requests, and
+ * functions that clients call by name.
+ *
+ * ```js
+ * import { app, apiKey, problem, storage } from "coglex";
+ *
+ * app.get("/api/items/{id}", { guards: [apiKey()] }, (request) => {
+ *   const item = storage.get("items", request.param("id"));
+ *   if (item === null) throw problem(404, "there is no such item");
+ *   return item;
+ * });
+ * ```
+ *
+ * The module runs once, when `coglex build` makes the component; each request is
+ * then answered by a fresh copy of what it left behind. There is no state to share
+ * between requests. Calls of the server return their result; nothing is awaited.
+ *
+ * Beside the language itself there are `console` (into the server's log),
+ * `crypto.getRandomValues`, `crypto.randomUUID`, `TextEncoder` and `TextDecoder`.
+ */
+
+/** A JSON value, with MongoDB's Extended JSON where a type needs it: `{ "$oid": "…" }`, `{ "$date": "…" }`. */
+export type Json = null | boolean | number | string | Json[] | { [name: string]: Json };
+/** A document, as objects are. */
+export type Document = { [name: string]: any };
+/** An `_id`: an ObjectId, a string, or another JSON value. */
+export type Id = { $oid: string } | string | Json;
+
+/** A condition that the server checks before the app is even started. */
+export type Guard = { tag: "api-key" } | { tag: "authenticated"; val: string } | { tag: "role"; val: { collection: string; name: string } };
+/** The request carries the server's API key, else it is answered with 401. */
+export function apiKey(): Guard;
+/** The caller is signed in as a user of this collection, else the request is answered with 401. */
+export function authenticated(collection: string): Guard;
+
+/** The caller is a user of this collection whose document has the name in `roles`; without a session 401, without the role 403. */
+export function role(collection: string, name: string): Guard;
+
+/** A type that a value is checked against. */
+export type TypeName = "string" | "number" | "integer" | "boolean" | "array" | "object" | "any";
+/** A field: its type; and whether it may be left out (or null, which is the same), or what it is then. */
+export type Field = TypeName | { type?: TypeName; optional?: boolean; default?: Json };
+/** What an object has to look like. A field that is not named here is refused. */
+export type Shape = { [name: string]: Field };
+
+type TypeOf<T> = T extends "string" ? string
+  : T extends "number" | "integer" ? number
+  : T extends "boolean" ? boolean
+  : T extends "array" ? any[]
+  : T extends "object" ? Document
+  : any;
+type FieldOf<F> = F extends TypeName ? TypeOf<F>
+  : F extends { type: infer T; optional: true } ? TypeOf<T> | undefined
+  : F extends { type: infer T } ? TypeOf<T>
+  : any;
+/** The object that fits a shape. */
+export type Shaped<S extends Shape> = { [Name in keyof S]: FieldOf<S[Name]> };
+
+/** What a route declares beside its path. */
+export interface RouteOptions {
+  /** All must hold; they are checked in order. */
+  guards?: Guard[];
+  /** The largest body that the route takes, in bytes, below the server's own limit. A larger one is answered with 413. */
+  bodyLimit?: number;
+  /** What a body may be, e.g. `image/png`, `text/*`; another is answered with 415. */
+  mediaTypes?: string[];
+  /** How often the route may be asked: more is answered with 429. By default each caller is counted alone. */
+  rate?: { requests: number; seconds: number; per?: "caller" | "address" | "everyone" };
+  /** What caches may do with good answers to GET: keep them for `maxAge` seconds, and for whom. */
+  cache?: { maxAge: number; shared?: boolean };
+  /** One sentence for listings. */
+  summary?: string;
+  /** A JSON Schema of the body; what does not fit is answered with 422 before the app is started. */
+  bodySchema?: object;
+  /** A JSON Schema of the query, an object with a property for each parameter; likewise. */
+  querySchema?: object;
+  /** A JSON Schema of the body of good answers, for readers and tools. */
+  outputSchema?: object;
+}
+
+/**
+ * Answers a request with a {@link Response}, a text, a JSON value, or nothing (204).
+ * A thrown {@link Problem} is what the client gets to read; any other error is a 500,
+ * and its text goes to the log.
+ */
+export type Handler = (request: Request) => Response | string | Json | Document | void;
+
+/** A table of routes. A path has literal segments, `{name}` for one segment and `{*name}` for the rest. */
+export class App {
+  /** Answers GET, and HEAD without the body. */
+  get(path: string, handler: Handler): this;
+  get(path: string, options: RouteOptions, handler: Handler): this;
+  post(path: string, handler: Handler): this;
+  post(path: string, options: RouteOptions, handler: Handler): this;
+  put(path: string, handler: Handler): this;
+  put(path: string, options: RouteOptions, handler: Handler): this;
+  patch(path: string, handler: Handler): this;
+  patch(path: string, options: RouteOptions, handler: Handler): this;
+  delete(path: string, handler: Handler): this;
+  delete(path: string, options: RouteOptions, handler: Handler): this;
+  /** Answers every method that no other route of the same path answers. */
+  any(path: string, handler: Handler): this;
+  any(path: string, options: RouteOptions, handler: Handler): this;
+  /** Answers a request as the server would have it answered, guards apart: for tests in Node. */
+  respond(request: Request): Response;
+}
+/** The component's app. */
+export const app: App;
+
+/** An HTTP request whose route and guards the server has already checked. */
+export class Request {
+  /** A request for tests; a body that is neither text nor bytes is sent as JSON. */
+  constructor(method: string, pathAndQuery: string, options?: {
+    headers?: Record<string, string> | [string, string][];
+    body?: string | Uint8Array | Json | Document;
+  });
+  /** The method in upper case. */
+  readonly method: string;
+  /** The percent-encoded path as the client sent it, without the query and without a trailing slash. */
+  readonly path: string;
+  /** The query without `?`; empty without one. */
+  readonly queryString: string;
+  /** The pattern of the route that matched, e.g. `/api/items/{id}`. */
+  readonly route: string;
+  /** The body, whole. */
+  readonly body: Uint8Array;
+  /** Names (in lower case) and values of the headers, in order. */
+  readonly headers: [string, string][];
+  /** A header's value, whatever the case of its name; the first when it repeats. */
+  header(name: string): string | undefined;
+  /** A parameter of the path, percent-decoded. */
+  param(name: string): string;
+  /** A parameter of the query, decoded; the first when it repeats. */
+  query(name: string): string | undefined;
+  /** Every value of a parameter of the query. */
+  queryAll(name: string): string[];
+  /** The body as text. One that is not UTF-8 is answered with 400. */
+  text(): string;
+  /** The body as JSON. Another content type is answered with 415, a body that does not fit the shape with 400 saying where. */
+  json(): any;
+  json<S extends Shape>(shape: S): Shaped<S>;
+}
+
+/** An HTTP response. */
+export class Response {
+  constructor(status?: number, body?: string | Uint8Array, headers?: [string, string][]);
+  static json(value: Json | Document, status?: number): Response;
+  static text(text: string, status?: number): Response;
+  static html(html: string, status?: number): Response;
+  /** A 204. */
+  static noContent(): Response;
+  /** A 303: the client goes on with a GET of `location`. */
+  static redirect(location: string, status?: number): Response;
+  status: number;
+  body: Uint8Array;
+  headers: [string, string][];
+  /** Adds a header; the same name may be added again (`set-cookie`). */
+  header(name: string, value: string | number): this;
+}
+
+/** What a client is told: a status, a stable code and a sentence. */
+export class Problem extends Error {
+  constructor(status: number, detail: string, code?: string);
+  readonly status: number;
+  readonly code: string;
+  readonly detail: string;
+}
+/** A {@link Problem} to throw: `throw problem(404, "there is no such item")`. */
+export function problem(status: number, detail: string, code?: string): Problem;
+/** A function's own failure, to throw: a stable code in snake_case and a sentence. The client gets 422. */
+export function failure(code: string, message: string): Problem;
+
+/** Why the server did not do something with documents. Uncaught, a `conflict` is answered with 409, `timeout` and `unavailable` with 503, the others with 500. */
+export class StorageError extends Error {
+  readonly kind: "access-denied" | "invalid" | "conflict" | "too-large" | "timeout" | "unavailable" | string;
+}
+
+/** What a function declares beside its name. */
+export interface FunctionOptions<S extends Shape = Shape> {
+  /** One sentence for listings. */
+  summary?: string;
+  /** Its parameters in order. Arguments bind by position and by name; one that does not fit is answered with 422 naming it. */
+  params?: S;
+}
+/** What is known of a call beside its arguments. */
+export interface CallContext {
+  readonly name: string;
+  /** Unique for each call, for logs and idempotency. */
+  readonly invocationId: string;
+  readonly args: Json[];
+  readonly kwargs: Document;
+}
+/** A table of functions. */
+export class Functions {
+  /** Adds a function, which gets its arguments as one object. Without `params` it gets `kwargs` as they are. */
+  add(name: string, body: (kwargs: Document, call: CallContext) => Json | Document | void): this;
+  add<S extends Shape>(name: string, options: FunctionOptions<S>, body: (args: Shaped<S>, call: CallContext) => Json | Document | void): this;
+  /** Calls a function as a client would: for tests in Node. */
+  call(name: string, args?: Json[], kwargs?: Document, invocationId?: string): any;
+}
+/** The component's functions. */
+export const functions: Functions;
+
+/** The id that a text stands for: 24 hex digits are an ObjectId, other texts themselves. */
+export function toId(text: string): Id;
+/** An id as a text for people and paths. */
+export function idText(id: Id): string;
+
+/** Documents, with MongoDB's query language. The collections are those that coglex.toml asks for and the operator allows. */
+export namespace storage {
+  interface FindOptions {
+    /** MongoDB query filter, e.g. `{ type: "important" }`. */
+    filter?: Document;
+    /** Fields to include or exclude. */
+    projection?: Document;
+    /** Sort document, e.g. `{ created: -1 }`. */
+    sort?: Document;
+    skip?: number;
+    limit?: number;
+  }
+  /** Every match, in a list. */
+  function find(collection: string, options?: FindOptions): any[];
+  /** The matches one after the other, read in batches. */
+  function each(collection: string, options?: FindOptions): Generator<any>;
+  /** The first match, or null. */
+  function findOne(collection: string, filter?: Document, options?: FindOptions): any | null;
+  /** The document with this `_id`, or null. */
+  function get(collection: string, id: Id): any | null;
+  /** How many documents match. */
+  function count(collection: string, filter?: Document): number;
+  /** Inserts a document; answers with its `_id`. Durable when it returns, as all writes are. */
+  function insert(collection: string, document: Document): Id;
+  /** Inserts all or none; answers with their `_id`s in order. */
+  function insertMany(collection: string, documents: Document[]): Id[];
+  /** Applies a MongoDB update to the first match, or to every match with `many`. */
+  function update(collection: string, filter: Document, change: Document, options?: { many?: boolean; upsert?: boolean }): { matched: number; modified: number; upsertedId?: Id };
+  /** Applies a MongoDB update to the document with this `_id`. */
+  function updateById(collection: string, id: Id, change: Document): { matched: number; modified: number };
+  /** Deletes the first match, or every match with `many`; answers how many. */
+  function remove(collection: string, filter: Document, options?: { many?: boolean }): number;
+  /** Deletes the document with this `_id`; tells whether there was one. */
+  function removeById(collection: string, id: Id): boolean;
+}
+
+/** Who is calling. The server has verified it. */
+export namespace auth {
+  /** A signed-in user; `document` is what the account holds, without its password. */
+  interface User {
+    collection: string;
+    id: Id;
+    key: string;
+    document: Document;
+  }
+  /** The signed-in user of a collection, or null. Free behind a guard with the same collection. */
+  function user(collection: string): User | null;
+  /** The signed-in user of a collection; without one the request is answered with 401. */
+  function require(collection: string): User;
+  /** Whether the request carried a valid API key. */
+  function hasApiKey(): boolean;
+  /** The id of the request, as in the `X-Request-Id` header and the server's log. */
+  function requestId(): string;
+}
+
+/** Settings that the operator gives to this plugin, in `[plugins.settings.<name>]`. */
+export namespace config {
+  /** A setting as text, or undefined when the operator has not set it. */
+  function get(name: string): string | undefined;
+  /** A setting that is a number, a boolean, a list or a table. */
+  function getJson(name: string): any;
+  /** A setting that this plugin cannot do without. */
+  function require(name: string): string;
+}
+
+/** The server's structured log: lines with the plugin's name and the request id. */
+export namespace log {
+  function trace(message: string, fields?: Record<string, unknown>): void;
+  function debug(message: string, fields?: Record<string, unknown>): void;
+  function info(message: string, fields?: Record<string, unknown>): void;
+  function warn(message: string, fields?: Record<string, unknown>): void;
+  function error(message: string, fields?: Record<string, unknown>): void;
+}

@@ -1,0 +1,96 @@
+"""For the entry that `coglex build` writes: what a component exports, made of
+what the plugin's module has put into `app` and `functions`. Not for plugins.
+
+The entry imports the generated bindings and hands them in as `wit`, because
+their modules exist only inside of a component."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any, Callable, Optional
+
+from . import log
+from .app import Cache, Guard, Rate, app
+from .bindings import bind
+from .errors import StorageError, shown, to_problem
+from .functions import functions
+from .request import Request
+
+__all__ = ["bind", "describe_app", "describe_functions", "handle", "run"]
+
+
+def _fresh() -> None:
+    """A component starts from a snapshot that was taken when it was built. The
+    state of `random` is in it, so every call would see the same numbers."""
+    random.seed()
+
+
+def describe_app(wit: Any) -> Any:
+    """`coglex:gateway/app`'s manifest, made with that interface's classes."""
+
+    def guard(guard: Guard) -> Any:
+        if guard.collection is None:
+            return wit.Guard_ApiKey()
+        if guard.role is not None:
+            return wit.Guard_Role(wit.Role(collection=guard.collection, name=guard.role))
+        return wit.Guard_Authenticated(guard.collection)
+
+    def rate(rate: Optional[Rate]) -> Any:
+        if rate is None:
+            return None
+        return wit.RateLimit(requests=rate.requests, seconds=rate.seconds, per=wit.RateScope[rate.per.upper()])
+
+    def cache(cache: Optional[Cache]) -> Any:
+        return None if cache is None else wit.CacheHints(max_age=cache.max_age, shared=cache.shared)
+
+    def schema(schema: Optional[dict[str, Any]]) -> Optional[str]:
+        return None if schema is None else json.dumps(schema)
+
+    return wit.Manifest(
+        routes=[
+            wit.Route(
+                methods=[] if route.method is None else [route.method],
+                path=route.path,
+                guards=[guard(each) for each in route.guards],
+                body_limit=route.body_limit,
+                media_types=route.media_types,
+                rate=rate(route.rate),
+                cache=cache(route.cache),
+                summary=route.summary,
+                body_schema=schema(route.body_schema),
+                query_schema=schema(route.query_schema),
+                output_schema=schema(route.output_schema),
+            )
+            for route in app.routes
+        ]
+    )
+
+
+def handle(wit: Any, record: Any) -> Any:
+    """Answers a request of `coglex:gateway/handler`."""
+    _fresh()
+    response = app.answer(Request.received(record))
+    return wit.Response(status=response.status, headers=response.headers, body=response.body)
+
+
+def describe_functions(wit: Any) -> list[Any]:
+    """`coglex:function/functions`' list."""
+    return [wit.FunctionInfo(name=name, summary=summary) for name, summary in functions.listed()]
+
+
+def run(wit: Any, err: Callable[[Any], Exception], call: Any) -> str:
+    """Runs a function of `coglex:function/functions`; its errors are raised
+    wrapped in `err`."""
+    _fresh()
+    try:
+        return functions.run(call.name, call.args, call.kwargs)
+    except Exception as error:
+        problem, _ = to_problem(error)
+        if problem.status == 503:
+            log.error("a function failed", error=shown(error))
+            raise err(wit.Error_Unavailable()) from None
+        if problem.status >= 500:
+            # The host logs the text.
+            raise err(wit.Error_Internal(shown(error))) from None
+        raise err(wit.Error_Failure(wit.Failure(code=problem.code, message=problem.detail))) from None
