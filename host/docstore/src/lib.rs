@@ -20,6 +20,9 @@ mod validate;
 mod value;
 
 pub mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod model;
 pub mod offline;
 pub mod query;

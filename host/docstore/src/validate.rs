@@ -42,6 +42,12 @@ pub(crate) fn document(bytes: &[u8], max_bytes: usize) -> Result<()> {
             bytes.len()
         )));
     }
+    let length = bytes
+        .first_chunk::<4>()
+        .map(|length| u32::from_le_bytes(*length));
+    if length.map(u64::from) != Some(bytes.len() as u64) || bytes.last() != Some(&0) {
+        return Err(malformed());
+    }
     let mut has_id = false;
     for element in Value::document(bytes).elements() {
         let (name, value) = element.map_err(|_| malformed())?;
@@ -187,6 +193,11 @@ mod tests {
                 .unwrap();
         let good = raw.into_bytes();
         assert!(document(&good, 1000).is_ok());
+        let mut longer = good.clone();
+        longer[0] += 1;
+        assert!(document(&longer, 1000).is_err());
+        longer.push(0);
+        assert!(document(&longer, 1000).is_err());
         let text = good
             .windows(4)
             .position(|window| window == b"text")

@@ -1,0 +1,6 @@
+//! The parser of filters.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| coglex_docstore::fuzzing::filter(data));

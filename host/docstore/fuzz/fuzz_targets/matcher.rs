@@ -1,0 +1,6 @@
+//! Filters, projections and index keys on raw bytes.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| coglex_docstore::fuzzing::matcher(data));
