@@ -284,11 +284,11 @@ impl<'a> Elements<'a> {
             Kind::ObjectId => 12,
             Kind::Decimal128 => 16,
             Kind::Null | Kind::Undefined | Kind::MinKey | Kind::MaxKey => 0,
-            Kind::String | Kind::Code | Kind::Symbol => 4 + length(rest)?.max(1),
-            Kind::Document | Kind::Array => length(rest)?.max(5),
-            Kind::CodeWithScope => length(rest)?.max(14),
+            Kind::String | Kind::Code | Kind::Symbol => 4 + length_from(1, rest)?,
+            Kind::Document | Kind::Array => length_from(5, rest)?,
+            Kind::CodeWithScope => length_from(14, rest)?,
             Kind::Binary => 5 + length(rest)?,
-            Kind::DbPointer => 16 + length(rest)?.max(1),
+            Kind::DbPointer => 16 + length_from(1, rest)?,
             Kind::Regex => {
                 let (pattern, tail) = split_cstring(rest)?;
                 let (options, _) = split_cstring(tail)?;
@@ -296,6 +296,10 @@ impl<'a> Elements<'a> {
             }
         };
         let (bytes, rest) = split_at(rest, size)?;
+        // After the last one there is still the document's end.
+        if rest.is_empty() {
+            return Err(Corrupt);
+        }
         self.rest = rest;
         Ok(Some((key, Value { kind, bytes })))
     }
@@ -339,6 +343,16 @@ pub(crate) fn field<'a>(bytes: &'a [u8], name: &[u8]) -> Result<Option<Value<'a>
 fn length(bytes: &[u8]) -> Result<usize, Corrupt> {
     let prefix = bytes.first_chunk::<4>().ok_or(Corrupt)?;
     usize::try_from(i32::from_le_bytes(*prefix)).map_err(|_| Corrupt)
+}
+
+/// A length that counts at least what no value of its kind can do without.
+#[inline]
+fn length_from(least: usize, bytes: &[u8]) -> Result<usize, Corrupt> {
+    let length = length(bytes)?;
+    if length < least {
+        return Err(Corrupt);
+    }
+    Ok(length)
 }
 
 #[inline]
