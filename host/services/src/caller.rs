@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::grants::Grants;
+use crate::grants::{CallerId, Grants};
 
 /// The header that carries the server's API key, in lower case.
 pub const API_KEY_HEADER: &str = "x-api-key";
@@ -26,12 +26,26 @@ pub enum Caller {
 }
 
 /// A plugin as a caller.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct PluginCaller {
     /// The plugin's name, for messages and logs.
     pub name: String,
     /// What it may touch.
-    pub grants: Grants,
+    pub grants: Arc<Grants>,
+    /// For whom it is called: the signed-in users of the collections that
+    /// conditions of its grants speak of. Verified by whoever made the caller.
+    pub users: Vec<CallerId>,
+}
+
+impl PluginCaller {
+    /// A plugin that is called for nobody in particular.
+    pub fn new(name: impl Into<String>, grants: impl Into<Arc<Grants>>) -> Self {
+        Self {
+            name: name.into(),
+            grants: grants.into(),
+            users: Vec::new(),
+        }
+    }
 }
 
 /// Cookies of one realm that are tried: a browser sends one, an attacker may

@@ -7,6 +7,7 @@
 
 mod hidden;
 mod rules;
+mod scope;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,16 +18,21 @@ use futures_util::{StreamExt as _, stream};
 
 use crate::caller::Caller;
 use crate::error::{Error, Result};
-use crate::grants::Verb;
+use crate::grants::{Fields, Verb};
 use crate::json::invalid_bson;
 use crate::storage::{Change, DocumentStore, Find, IndexSpec, Update, UpdateOutcome};
+use scope::Scope;
 
+use hidden::cut;
 pub(crate) use hidden::strip;
 pub(crate) use rules::is_reserved;
 pub(crate) use rules::{
     HIDDEN, KEY_INDEX, collection as check_collection, document as check_document,
 };
-pub(crate) use rules::{field as check_field, filter as check_filter, known_id as check_known_id};
+pub(crate) use rules::{
+    field as check_field, filter as check_filter, known_id as check_known_id,
+    visible as check_visible,
+};
 
 pub use crate::storage::DocumentStream;
 
@@ -84,18 +90,21 @@ impl Documents {
         &self,
         caller: &Caller,
         collection: &str,
-        find: Find,
+        mut find: Find,
     ) -> Result<DocumentStream> {
-        authorize(caller, collection, &[Verb::Read])?;
+        let scope = Scope::of(caller, collection, Verb::Read)?;
         rules::filter(&find.filter, self.limits.depth)?;
         if let Some(projection) = &find.projection {
             rules::projection(projection, self.limits.depth)?;
+            scope.keys(projection)?;
         }
         if let Some(sort) = &find.sort {
             rules::sort(sort)?;
+            scope.keys(sort)?;
         }
+        find.filter = scope.narrow(find.filter)?;
         let found = self.store.find(collection, find).await?;
-        Ok(found.map(|document| document.and_then(strip)).boxed())
+        Ok(shown(found, scope.fields()))
     }
 
     /// The document with this id.
@@ -106,9 +115,9 @@ impl Documents {
         id: Bson,
         projection: Option<Document>,
     ) -> Result<Option<RawDocumentBuf>> {
-        authorize(caller, collection, &[Verb::Read])?;
+        let scope = Scope::of(caller, collection, Verb::Read)?;
         rules::known_id(&id)?;
-        if projection.is_some() {
+        if projection.is_some() || !scope.is_whole() {
             let filter = doc! { "_id": { "$eq": id } };
             let find = Find {
                 filter,
@@ -125,9 +134,9 @@ impl Documents {
 
     /// How many match.
     pub async fn count(&self, caller: &Caller, collection: &str, filter: Document) -> Result<u64> {
-        authorize(caller, collection, &[Verb::Read])?;
+        let scope = Scope::of(caller, collection, Verb::Read)?;
         rules::filter(&filter, self.limits.depth)?;
-        Ok(self.store.count(collection, filter).await?)
+        Ok(self.store.count(collection, scope.narrow(filter)?).await?)
     }
 
     /// What a pipeline makes of a collection, as a stream of at most `limit`
@@ -140,9 +149,15 @@ impl Documents {
         limit: Option<u64>,
         max_time: Option<Duration>,
     ) -> Result<DocumentStream> {
-        authorize(caller, collection, &[Verb::Read])?;
-        let may_read = |from: &str| authorize(caller, from, &[Verb::Read]);
-        let mut pipeline = rules::pipeline(pipeline, self.limits.depth, &may_read)?;
+        let scope = Scope::of(caller, collection, Verb::Read)?;
+        let joined = |from: &str, by: Option<&str>| {
+            let scope = Scope::of(caller, from, Verb::Read)?;
+            by.map_or(Ok(()), |path| scope.path(path))?;
+            Ok(scope.stages())
+        };
+        let asked = rules::pipeline(pipeline, self.limits.depth, &joined)?;
+        let mut pipeline = scope.stages();
+        pipeline.extend(asked);
         match limit {
             // To a pipeline a limit of zero is a mistake.
             Some(0) => return Ok(stream::empty().boxed()),
@@ -166,9 +181,11 @@ impl Documents {
         path: &str,
         filter: Document,
     ) -> Result<Vec<Bson>> {
-        authorize(caller, collection, &[Verb::Read])?;
+        let scope = Scope::of(caller, collection, Verb::Read)?;
         rules::path(path)?;
+        scope.path(path)?;
         rules::filter(&filter, self.limits.depth)?;
+        let filter = scope.narrow(filter)?;
         Ok(self.store.distinct(collection, path, filter).await?)
     }
 
@@ -179,7 +196,7 @@ impl Documents {
         collection: &str,
         documents: Vec<Document>,
     ) -> Result<Vec<Bson>> {
-        authorize(caller, collection, &[Verb::Insert])?;
+        let scope = Scope::of(caller, collection, Verb::Insert)?;
         if documents.len() > MAX_BATCH {
             return Err(Error::TooLarge(format!(
                 "one insert takes at most {MAX_BATCH} documents"
@@ -189,6 +206,7 @@ impl Documents {
         let mut raw = Vec::with_capacity(documents.len());
         for document in documents {
             rules::document(&document, self.limits.depth, self.limits.document_bytes)?;
+            let document = scope.complete(document, self.limits.document_bytes)?;
             let (id, document) = identified(document);
             raw.push(encoded(&document, self.limits.document_bytes)?);
             ids.push(id);
@@ -209,28 +227,6 @@ impl Documents {
         many: bool,
         upsert: bool,
     ) -> Result<UpdateOutcome> {
-        let verbs: &[Verb] = if upsert {
-            &[Verb::Update, Verb::Insert]
-        } else {
-            &[Verb::Update]
-        };
-        authorize(caller, collection, verbs)?;
-        rules::filter(&filter, self.limits.depth)?;
-        rules::change(&change, self.limits.depth, self.limits.document_bytes)?;
-        if upsert {
-            rules::upsert_filter(&filter)?;
-        }
-        let filter = match change {
-            Change::Operators(_) => filter,
-            Change::Replacement(_) => {
-                if many {
-                    return Err(Error::Invalid(
-                        "a replacement changes one document, not many".into(),
-                    ));
-                }
-                self.spare_users(collection, filter).await?
-            }
-        };
         let update = Update {
             filter,
             change,
@@ -238,7 +234,67 @@ impl Documents {
             upsert,
             array_filters: Vec::new(),
         };
+        self.apply(caller, collection, update).await
+    }
+
+    /// Applies an update with all that belongs to one, array filters too.
+    pub async fn apply(
+        &self,
+        caller: &Caller,
+        collection: &str,
+        update: Update,
+    ) -> Result<UpdateOutcome> {
+        let scope = Scope::of(caller, collection, Verb::Update)?;
+        let inserting = match update.upsert {
+            true => Some(Scope::of(caller, collection, Verb::Insert)?),
+            false => None,
+        };
+        let limits = &self.limits;
+        rules::filter(&update.filter, limits.depth)?;
+        rules::change(&update.change, limits.depth, limits.document_bytes)?;
+        rules::array_filters(&update.array_filters, limits.depth)?;
+        scope.change(&update.change)?;
+        let mut filter = match &inserting {
+            Some(inserting) => {
+                rules::upsert_filter(&update.filter)?;
+                inserting.change(&update.change)?;
+                scope.upsert(update.filter, inserting)?
+            }
+            None => scope.narrow(update.filter)?,
+        };
+        let change = match update.change {
+            Change::Replacement(document) => {
+                if update.many {
+                    return Err(Error::Invalid(
+                        "a replacement changes one document, not many".into(),
+                    ));
+                }
+                filter = self.spare_users(collection, filter).await?;
+                Change::Replacement(scope.complete(document, limits.document_bytes)?)
+            }
+            operators => operators,
+        };
+        let update = Update {
+            filter,
+            change,
+            ..update
+        };
         Ok(self.store.update(collection, update).await?)
+    }
+
+    /// Puts a document in the place of the first match, whose `_id` it keeps;
+    /// with `upsert`, or makes it.
+    pub async fn replace(
+        &self,
+        caller: &Caller,
+        collection: &str,
+        filter: Document,
+        document: Document,
+        upsert: bool,
+    ) -> Result<UpdateOutcome> {
+        let change = Change::Replacement(document);
+        self.update(caller, collection, filter, change, false, upsert)
+            .await
     }
 
     /// Deletes the first match, or all with `many`; answers how many.
@@ -249,8 +305,9 @@ impl Documents {
         filter: Document,
         many: bool,
     ) -> Result<u64> {
-        authorize(caller, collection, &[Verb::Delete])?;
+        let scope = Scope::of(caller, collection, Verb::Delete)?;
         rules::filter(&filter, self.limits.depth)?;
+        let filter = scope.narrow(filter)?;
         Ok(self.store.delete(collection, filter, many).await?)
     }
 
@@ -312,22 +369,13 @@ impl Documents {
     }
 }
 
-/// Whether the caller may do all of this in the collection. Here a forced
-/// filter or a field mask will join when grants have them.
-fn authorize(caller: &Caller, collection: &str, verbs: &[Verb]) -> Result<()> {
-    rules::collection(collection)?;
-    let Caller::Plugin(plugin) = caller else {
-        return Ok(());
-    };
-    match verbs
-        .iter()
-        .find(|verb| !plugin.grants.allows(collection, **verb))
-    {
-        Some(verb) => Err(Error::Forbidden(format!(
-            "the plugin `{}` was not granted `{verb}` on the collection `{collection}`",
-            plugin.name
-        ))),
-        None => Ok(()),
+/// What a client sees of documents that come from the store.
+fn shown(found: DocumentStream, fields: Option<&Fields>) -> DocumentStream {
+    match fields.cloned() {
+        None => found.map(|document| document.and_then(strip)).boxed(),
+        Some(fields) => found
+            .map(move |document| document.and_then(|document| cut(&document, &fields)))
+            .boxed(),
     }
 }
 

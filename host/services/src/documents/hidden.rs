@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use bson::{RawDocument, RawDocumentBuf};
 
 use super::rules::HIDDEN;
+use crate::grants::Fields;
 use crate::storage::{Result, StoreError};
 
 /// The document without its hidden fields; the same allocation when it has none.
@@ -14,6 +15,18 @@ pub(crate) fn strip(document: RawDocumentBuf) -> Result<RawDocumentBuf> {
         Cow::Borrowed(_) => Ok(document),
         Cow::Owned(shown) => Ok(shown),
     }
+}
+
+/// The granted fields of a document, without its hidden ones.
+pub(super) fn cut(document: &RawDocument, fields: &Fields) -> Result<RawDocumentBuf> {
+    let mut shown = RawDocumentBuf::new();
+    for element in document.iter() {
+        let (key, value) = element.map_err(damaged)?;
+        if fields.cover(key.as_str()) && !is_hidden(key.as_str()) {
+            shown.append(key, value);
+        }
+    }
+    Ok(shown)
 }
 
 fn without_hidden(document: &RawDocument) -> Result<Cow<'_, RawDocument>> {
@@ -54,6 +67,17 @@ mod tests {
         let raw = RawDocumentBuf::try_from(&document).unwrap();
         let shown = Document::try_from(strip(raw).unwrap()).unwrap();
         assert_eq!(shown, doc! { "_id": 1, "a": { "b": [1, "c"] }, "z": 2.5 });
+    }
+
+    #[test]
+    fn only_granted_fields_are_kept() {
+        let document = doc! { "_id": 1, "_password": "x", "a": { "b": 1 }, "c": 2 };
+        let raw = RawDocumentBuf::try_from(&document).unwrap();
+        let shown = cut(&raw, &Fields::new(["a"]).unwrap()).unwrap();
+        assert_eq!(
+            Document::try_from(shown).unwrap(),
+            doc! { "_id": 1, "a": { "b": 1 } }
+        );
     }
 
     #[test]

@@ -19,6 +19,7 @@ use walk::Walk;
 
 pub(crate) use index::{KEY_INDEX, index, index_to_drop};
 pub(crate) use pipeline::pipeline;
+pub(crate) use walk::shorten;
 
 /// Fields that belong to the auth service: a user's password hash, and its
 /// sessions. No client sees, names or writes them, in any collection.
@@ -26,6 +27,8 @@ pub(crate) const HIDDEN: [&str; 2] = ["_password", "_coglex"];
 
 /// Bytes of names and values in one filter, for the same reason.
 const MAX_FILTER_BYTES: usize = 1024 * 1024;
+/// Array filters of one update; each is looked at for every element.
+const MAX_ARRAY_FILTERS: usize = 100;
 /// MongoDB's bound on a compound sort.
 const MAX_SORT_KEYS: usize = 32;
 /// What MongoDB allows in a name comes to about this.
@@ -136,7 +139,7 @@ fn is_number(value: &Bson) -> bool {
 fn bad_projection(path: &str) -> Error {
     Error::Invalid(format!(
         "the projection of `{}` must be 1, 0, true, false, `$slice` with one or two numbers, or `$elemMatch`",
-        walk::shorten(path)
+        shorten(path)
     ))
 }
 
@@ -212,6 +215,20 @@ pub(crate) fn change(change: &Change, depth: usize, bytes: usize) -> Result<()> 
     Ok(())
 }
 
+/// Checks array filters, each of which says which elements a path with `$[name]`
+/// means. That every name is used, and used once, is for the store to see.
+pub(crate) fn array_filters(filters: &[Document], depth: usize) -> Result<()> {
+    if filters.len() > MAX_ARRAY_FILTERS {
+        return Err(Error::Invalid(format!(
+            "an update takes at most {MAX_ARRAY_FILTERS} array filters"
+        )));
+    }
+    let mut walk = Walk::new("list of array filters", depth, MAX_FILTER_BYTES);
+    filters
+        .iter()
+        .try_for_each(|filter| walk.query(filter, 1, false))
+}
+
 /// Checks the filter of an upsert: its equalities become the new document.
 pub(crate) fn upsert_filter(filter: &Document) -> Result<()> {
     if names_key(filter) {
@@ -270,7 +287,7 @@ pub(crate) fn path(path: &str) -> Result<()> {
 }
 
 /// A path that a client may read.
-fn visible(path: &str) -> Result<()> {
+pub(crate) fn visible(path: &str) -> Result<()> {
     match path
         .split('.')
         .find(|part| HIDDEN.contains(&part.trim_start_matches('$')))

@@ -446,17 +446,12 @@ async fn results_are_bounded(store: Store) {
 }
 
 fn plugin(collection: &str, verbs: &[Verb]) -> Caller {
-    let storage = vec![StorageGrant {
-        collection: collection.into(),
-        verbs: verbs.to_vec(),
-    }];
-    Caller::Plugin(Arc::new(PluginCaller {
-        name: "shop".into(),
-        grants: Grants {
-            storage,
-            ..Grants::default()
-        },
-    }))
+    let storage = vec![StorageGrant::new(collection, verbs)];
+    let grants = Grants {
+        storage,
+        ..Grants::default()
+    };
+    Caller::Plugin(Arc::new(PluginCaller::new("shop", grants)))
 }
 
 const VERBS: [Verb; 4] = [Verb::Read, Verb::Insert, Verb::Update, Verb::Delete];

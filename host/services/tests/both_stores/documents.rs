@@ -205,16 +205,10 @@ async fn reserved_collections_do_not_exist_for_clients(store: Store) {
     insert(&store, "c", &[doc! { "_id": "k" }]).await.unwrap();
     let service = documents(&store);
     let everything = Grants {
-        storage: vec![StorageGrant {
-            collection: "*".into(),
-            verbs: vec![Verb::Read, Verb::Insert, Verb::Update, Verb::Delete],
-        }],
+        storage: vec![StorageGrant::new("*", Verb::ALL)],
         ..Grants::default()
     };
-    let plugin = Caller::Plugin(Arc::new(PluginCaller {
-        name: "p".into(),
-        grants: everything,
-    }));
+    let plugin = Caller::Plugin(Arc::new(PluginCaller::new("p", everything)));
     for caller in [Caller::ApiKey, plugin] {
         assert_eq!(service.collections(&caller).await.unwrap(), ["c"]);
         // The same sentence whether it is there or not.
@@ -297,16 +291,10 @@ async fn plugins_do_what_was_granted(store: Store) {
     let verbs = [Verb::Read, Verb::Insert, Verb::Update, Verb::Delete];
     for granted in verbs {
         let grants = Grants {
-            storage: vec![StorageGrant {
-                collection: "c".into(),
-                verbs: vec![granted],
-            }],
+            storage: vec![StorageGrant::new("c", [granted])],
             ..Grants::default()
         };
-        let plugin = Caller::Plugin(Arc::new(PluginCaller {
-            name: "shop".into(),
-            grants,
-        }));
+        let plugin = Caller::Plugin(Arc::new(PluginCaller::new("shop", grants)));
         assert_eq!(service.collections(&plugin).await.unwrap(), ["c"]);
         for collection in ["c", "other"] {
             let change = || set_change(doc! { "n": 1 });

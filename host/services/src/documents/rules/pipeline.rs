@@ -43,16 +43,21 @@ const MAX_STAGES: usize = 100;
 /// Pipelines within pipelines; the embedded engine takes eight.
 const MAX_NESTING: usize = 5;
 
+/// Asked about every collection that is joined, with the path in its documents
+/// by which it is, if there is one: may it be read, and if so which stages come
+/// before all others.
+pub(crate) type Joined<'a> = dyn Fn(&str, Option<&str>) -> Result<Vec<Document>> + 'a;
+
 /// Checks a pipeline, and answers with one that gives the same but for hidden
-/// fields. `may_read` is asked about every collection that is joined.
+/// fields. `joined` is asked about every collection that is joined.
 pub(crate) fn pipeline(
     stages: Vec<Document>,
     depth: usize,
-    may_read: &dyn Fn(&str) -> Result<()>,
+    joined: &Joined<'_>,
 ) -> Result<Vec<Document>> {
     let mut guard = Guard {
         walk: Walk::new("pipeline", depth, MAX_FILTER_BYTES).with_whole_documents(),
-        may_read,
+        joined,
     };
     let outer = Place {
         depth: 1,
@@ -75,7 +80,7 @@ struct Place {
 
 struct Guard<'a> {
     walk: Walk,
-    may_read: &'a dyn Fn(&str) -> Result<()>,
+    joined: &'a Joined<'a>,
 }
 
 impl Guard<'_> {
@@ -161,14 +166,18 @@ impl Guard<'_> {
             stored: true,
         };
         let mut guarded = Document::new();
+        let mut before = match options.get("from") {
+            Some(Bson::String(name)) => {
+                collection(name)?;
+                let by = options.get("foreignField").and_then(Bson::as_str);
+                (self.joined)(name, by)?
+            }
+            _ => Vec::new(),
+        };
         for (option, value) in options {
             self.walk.name(&option)?;
             let value = match (option.as_str(), value) {
-                ("from", Bson::String(name)) => {
-                    collection(&name)?;
-                    (self.may_read)(&name)?;
-                    name.into()
-                }
+                ("from", Bson::String(name)) => name.into(),
                 ("as" | "localField" | "foreignField", Bson::String(path)) => {
                     self.walk.name(&path)?;
                     super::path(&path)?;
@@ -178,7 +187,11 @@ impl Guard<'_> {
                     self.walk.query_value(&value, place.depth + 1, true)?;
                     value
                 }
-                ("pipeline", stages) => self.pipeline(documents("$lookup", stages)?, inner)?.into(),
+                ("pipeline", stages) => {
+                    let stages = self.pipeline(documents("$lookup", stages)?, inner)?;
+                    let before = std::mem::take(&mut before);
+                    before.into_iter().chain(stages).collect::<Vec<_>>().into()
+                }
                 ("from" | "as" | "localField" | "foreignField", _) => {
                     return Err(Error::Invalid(format!(
                         "`{option}` of `$lookup` must be a string"
@@ -203,7 +216,8 @@ impl Guard<'_> {
                     "`$lookup` needs `localField` and `foreignField`, or a `pipeline`".into(),
                 ));
             }
-            guarded.insert("pipeline", self.pipeline(Vec::new(), inner)?);
+            before.extend(self.pipeline(Vec::new(), inner)?);
+            guarded.insert("pipeline", before);
         }
         Ok(guarded.into())
     }

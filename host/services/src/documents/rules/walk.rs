@@ -221,7 +221,7 @@ impl Walk {
 }
 
 /// A client's own name in a message: long ones are cut.
-pub(super) fn shorten(name: &str) -> &str {
+pub(crate) fn shorten(name: &str) -> &str {
     name.char_indices()
         .nth(60)
         .map_or(name, |(end, _)| name.get(..end).unwrap_or(name))

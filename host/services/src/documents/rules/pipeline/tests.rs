@@ -11,7 +11,7 @@ use Answer::*;
 const DEPTH: usize = 30;
 
 fn guarded(stages: Vec<Document>) -> Result<Vec<Document>> {
-    pipeline(stages, DEPTH, &|_| Ok(()))
+    pipeline(stages, DEPTH, &|_, _| Ok(Vec::new()))
 }
 
 fn cut() -> Document {
@@ -237,8 +237,8 @@ fn stages_and_what_they_say() {
 
 #[test]
 fn each_joined_collection_is_asked_about() {
-    let refusing = |name: &str| match name {
-        "mine" => Ok(()),
+    let refusing = |name: &str, _: Option<&str>| match name {
+        "mine" => Ok(Vec::new()),
         _ => Err(Error::Forbidden(name.into())),
     };
     let join = |from: &str, inner: Vec<Document>| doc! { "$lookup": { "from": from, "as": "a", "pipeline": inner } };

@@ -1,0 +1,326 @@
+//! How much of a collection an operation reaches: all of it for the holder of
+//! the API key, for a plugin what its grants leave of it.
+//!
+//! A forced filter is put before everything that is looked for, and what is
+//! written has to meet it. Fields that were not granted are not there: they are
+//! cut out of what is read, and nothing may name them, because a filter, a sort
+//! or a count on a field tells its value as well as showing it does.
+
+use bson::{Bson, Document, doc};
+use coglex_docstore::Filter;
+
+use super::{encoded, rules};
+use crate::caller::Caller;
+use crate::error::{Error, Result};
+use crate::grants::{Access, Condition, Fields, Verb};
+use crate::storage::Change;
+
+/// What an operation with one verb reaches of one collection.
+pub(super) struct Scope<'a> {
+    collection: &'a str,
+    forced: Option<Forced<'a>>,
+    fields: Option<&'a Fields>,
+}
+
+/// A condition, with the caller in it.
+struct Forced<'a> {
+    condition: &'a Condition,
+    filter: Document,
+}
+
+impl<'a> Scope<'a> {
+    /// What the caller may do in the collection with the verb; `Forbidden` when
+    /// that is nothing.
+    pub(super) fn of(caller: &'a Caller, collection: &'a str, verb: Verb) -> Result<Self> {
+        rules::collection(collection)?;
+        let Caller::Plugin(plugin) = caller else {
+            return Ok(Self {
+                collection,
+                forced: None,
+                fields: None,
+            });
+        };
+        let Some(Access { filter, fields }) = plugin.grants.access(collection, verb) else {
+            return Err(Error::Forbidden(format!(
+                "the plugin `{}` was not granted `{verb}` on the collection `{collection}`",
+                plugin.name
+            )));
+        };
+        let forced = filter.map(|condition| {
+            let filter = condition.resolve(&plugin.users)?;
+            Ok::<_, Error>(Forced { condition, filter })
+        });
+        Ok(Self {
+            collection,
+            forced: forced.transpose()?,
+            fields,
+        })
+    }
+
+    /// Whether the whole collection is reached, field by field.
+    pub(super) fn is_whole(&self) -> bool {
+        self.forced.is_none() && self.fields.is_none()
+    }
+
+    /// The fields that may leave, if not all.
+    pub(super) fn fields(&self) -> Option<&Fields> {
+        self.fields
+    }
+
+    /// The client's filter within what is reached.
+    pub(super) fn narrow(&self, filter: Document) -> Result<Document> {
+        self.names(&filter)?;
+        Ok(match &self.forced {
+            None => filter,
+            Some(forced) if filter.is_empty() => forced.filter.clone(),
+            // Ours first: an index on an owner is what serves such a question.
+            Some(forced) => doc! { "$and": [forced.filter.clone(), filter] },
+        })
+    }
+
+    /// Whether a path leads into a granted field.
+    pub(super) fn path(&self, path: &str) -> Result<()> {
+        match self.fields {
+            Some(fields) if !fields.cover(path) => Err(Error::Forbidden(format!(
+                "the field `{}` of `{}` was not granted",
+                rules::shorten(path),
+                self.collection
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether all the paths that are keys of this do.
+    pub(super) fn keys(&self, document: &Document) -> Result<()> {
+        document.keys().try_for_each(|path| self.path(path))
+    }
+
+    /// The stages that come before those of a client.
+    pub(super) fn stages(&self) -> Vec<Document> {
+        let forced = self
+            .forced
+            .as_ref()
+            .map(|forced| doc! { "$match": forced.filter.clone() });
+        let fields = self.fields.map(|fields| {
+            let shown = fields.names().map(|name| (name.to_owned(), Bson::Int32(1)));
+            let shown: Document = [("_id".to_owned(), Bson::Int32(1))]
+                .into_iter()
+                .chain(shown)
+                .collect();
+            doc! { "$project": shown }
+        });
+        forced.into_iter().chain(fields).collect()
+    }
+
+    /// A document that is about to be stored: fields that the condition fixes
+    /// are filled in where they are absent, and then the whole has to meet it.
+    pub(super) fn complete(&self, mut document: Document, max_bytes: usize) -> Result<Document> {
+        self.keys(&document)?;
+        let Some(forced) = &self.forced else {
+            return Ok(document);
+        };
+        for (path, value) in equalities(&forced.filter).into_iter().flatten() {
+            if !path.contains('.') && !document.contains_key(&path) {
+                document.insert(path, value);
+            }
+        }
+        let raw = encoded(&document, max_bytes)?;
+        if Filter::compile(&forced.filter)?.matches(raw.as_bytes())? {
+            return Ok(document);
+        }
+        Err(Error::Forbidden(format!(
+            "the document does not meet the condition under which `{}` was granted",
+            self.collection
+        )))
+    }
+
+    /// A change in place. It can only leave alone what the condition looks at:
+    /// what it makes of a document is not known before it is made.
+    pub(super) fn change(&self, change: &Change) -> Result<()> {
+        let Change::Operators(operators) = change else {
+            return self.whole_fields();
+        };
+        for (operator, paths) in operators {
+            let Bson::Document(paths) = paths else {
+                continue;
+            };
+            for (path, operand) in paths {
+                self.writable(path)?;
+                if let ("$rename", Bson::String(target)) = (operator.as_str(), operand) {
+                    self.writable(target)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The filter of an upsert. What the condition fixes stands in it once and
+    /// as an equality, so that both stores put it into a new document.
+    pub(super) fn upsert(&self, filter: Document, insert: &Scope<'_>) -> Result<Document> {
+        self.names(&filter)?;
+        insert.names(&filter)?;
+        let condition = |scope: &Scope<'_>| {
+            scope
+                .forced
+                .as_ref()
+                .map(|forced| forced.condition.to_string())
+        };
+        let refused = |why: &str| {
+            Err(Error::Forbidden(format!(
+                "an upsert in `{}` is not possible: {why}",
+                self.collection
+            )))
+        };
+        let Some(forced) = &self.forced else {
+            return match insert.forced {
+                None => Ok(filter),
+                Some(_) => refused("`insert` was granted under a condition, `update` under none"),
+            };
+        };
+        if condition(self) != condition(insert) {
+            return refused("`insert` and `update` were granted under different conditions");
+        }
+        let Some(fixed) = equalities(&forced.filter) else {
+            return refused("the condition of the grant holds more than equalities");
+        };
+        let mut named = Vec::new();
+        names(&filter, &mut |path| {
+            named.push(top(path).to_owned());
+            Ok(())
+        })?;
+        if fixed
+            .iter()
+            .any(|(path, _)| named.iter().any(|name| name == top(path)))
+        {
+            return refused("the filter names a field that the condition of the grant fixes");
+        }
+        let mut merged: Document = fixed.into_iter().collect();
+        merged.extend(filter);
+        Ok(merged)
+    }
+
+    /// A path that a change may write.
+    fn writable(&self, path: &str) -> Result<()> {
+        self.path(path)?;
+        let Some(forced) = &self.forced else {
+            return Ok(());
+        };
+        // By whole fields: `list.0.a` and `list.$.a` mean the same as `list.a`.
+        match forced.condition.paths().find(|of| top(of) == top(path)) {
+            Some(_) => Err(Error::Forbidden(format!(
+                "the field `{}` of `{}` cannot be changed: the grant depends on it",
+                rules::shorten(top(path)),
+                self.collection
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// A replacement drops every field that it does not hold, also those that
+    /// the caller cannot see.
+    fn whole_fields(&self) -> Result<()> {
+        match self.fields {
+            Some(_) => Err(Error::Forbidden(format!(
+                "documents of `{}` cannot be replaced: only some of their fields were granted",
+                self.collection
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a filter names granted fields only.
+    fn names(&self, filter: &Document) -> Result<()> {
+        match self.fields {
+            Some(_) => names(filter, &mut |path| self.path(path)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The field at the top that a path leads into.
+fn top(path: &str) -> &str {
+    path.split('.').next().unwrap_or(path)
+}
+
+/// Calls `each` with the paths, from the top, that a filter names.
+fn names(filter: &Document, each: &mut dyn FnMut(&str) -> Result<()>) -> Result<()> {
+    for (key, value) in filter {
+        match (key.as_str(), value) {
+            ("$and" | "$or" | "$nor", Bson::Array(parts)) => {
+                for part in parts.iter().filter_map(Bson::as_document) {
+                    names(part, each)?;
+                }
+            }
+            ("$expr", expression) => operands(expression, each)?,
+            ("$comment", _) => {}
+            (operator, _) if operator.starts_with('$') => {
+                return Err(Error::Forbidden(format!(
+                    "`{}` cannot be used where only some fields were granted",
+                    rules::shorten(operator)
+                )));
+            }
+            (path, value) => {
+                each(path)?;
+                expressions(value, each)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Looks for `$expr` inside conditions on a field. No store takes it there, but
+/// that is not ours to rely on.
+fn expressions(value: &Bson, each: &mut dyn FnMut(&str) -> Result<()>) -> Result<()> {
+    match value {
+        Bson::Document(inner) => inner
+            .iter()
+            .try_for_each(|(key, value)| match key.as_str() {
+                "$expr" => operands(value, each),
+                _ => expressions(value, each),
+            }),
+        Bson::Array(values) => values.iter().try_for_each(|value| expressions(value, each)),
+        _ => Ok(()),
+    }
+}
+
+/// The paths of an expression: texts that begin with one `$`. Those of variables
+/// begin with two, and the ones that stand for a whole document are refused in
+/// filters.
+fn operands(value: &Bson, each: &mut dyn FnMut(&str) -> Result<()>) -> Result<()> {
+    match value {
+        Bson::String(text) => match text.strip_prefix('$') {
+            Some(path) if !path.starts_with('$') => each(path),
+            _ => Ok(()),
+        },
+        Bson::Document(inner) => inner.values().try_for_each(|value| operands(value, each)),
+        Bson::Array(values) => values.iter().try_for_each(|value| operands(value, each)),
+        _ => Ok(()),
+    }
+}
+
+/// The fields and values that a condition fixes; nothing if it is not made of
+/// equalities alone.
+fn equalities(filter: &Document) -> Option<Vec<(String, Bson)>> {
+    let mut fixed = Vec::new();
+    for (key, value) in filter {
+        match (key.as_str(), value) {
+            ("$and", Bson::Array(parts)) => {
+                for part in parts {
+                    fixed.extend(equalities(part.as_document()?)?);
+                }
+            }
+            (operator, _) if operator.starts_with('$') => return None,
+            (path, Bson::Document(test)) => match (test.len(), test.get("$eq")) {
+                (1, Some(value)) => fixed.push((path.to_owned(), value.clone())),
+                _ if test.keys().any(|key| key.starts_with('$')) => return None,
+                _ => fixed.push((path.to_owned(), value.clone())),
+            },
+            (_, Bson::RegularExpression(_)) => return None,
+            (path, value) => fixed.push((path.to_owned(), value.clone())),
+        }
+    }
+    Some(fixed)
+}
+
+#[cfg(test)]
+mod tests;
