@@ -56,7 +56,14 @@ fn router(state: AppState) -> anyhow::Result<Router> {
 
 /// All behind the admin key: each handler takes an `extract::AdminKey` first.
 fn admin_routes() -> Router<AppState> {
-    Router::new().route("/plugins", get(admin::plugins::list))
+    Router::new()
+        .route("/plugins", get(admin::plugins::list))
+        .route(
+            "/collections/{collection}/schema",
+            get(admin::schema::show)
+                .put(admin::schema::set)
+                .delete(admin::schema::delete),
+        )
 }
 
 /// All behind the API key but sign-out. `{realm}` is the users' collection.

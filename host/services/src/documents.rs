@@ -7,6 +7,7 @@
 
 mod hidden;
 mod rules;
+mod schema;
 mod scope;
 
 use std::sync::Arc;

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use crate::storage::StoreError;
+use crate::documents::HIDDEN;
+use crate::storage::{Failure, StoreError};
 
 /// The result of a service call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -17,6 +18,12 @@ pub enum Error {
     /// There is no such thing; the text names the kind, never what else exists.
     #[error("{0}")]
     NotFound(String),
+    /// A document does not satisfy its collection's schema.
+    #[error("the document does not satisfy the collection's schema{}", first(.failures))]
+    DocumentInvalid {
+        /// What it fails, the first few; empty when the store did not say.
+        failures: Vec<Failure>,
+    },
     /// Something unique exists already (a key, an `_id`).
     #[error("{0}")]
     Conflict(String),
@@ -50,6 +57,14 @@ impl From<StoreError> for Error {
             StoreError::DuplicateKey { index } => Error::Conflict(format!(
                 "another document has the same key in the unique index `{index}`"
             )),
+            StoreError::DocumentInvalid { mut failures } => {
+                // A schema's pattern can reach a field that nobody may know of.
+                failures.retain(|failure| {
+                    let path = failure.path.split('/').nth(1);
+                    !path.is_some_and(|name| HIDDEN.contains(&name))
+                });
+                Error::DocumentInvalid { failures }
+            }
             StoreError::TooLarge(sentence) => Error::TooLarge(sentence),
             StoreError::Timeout => Error::Timeout,
             StoreError::Unavailable(cause) => Error::Unavailable(cause),
@@ -57,5 +72,14 @@ impl From<StoreError> for Error {
             // client's fault, and the log will say what it was.
             other => Error::Unavailable(Box::new(other)),
         }
+    }
+}
+
+/// The first failure, for whoever gets one sentence.
+fn first(failures: &[Failure]) -> String {
+    match failures.first() {
+        Some(failure) if failure.path.is_empty() => format!(": it {}", failure.detail),
+        Some(failure) => format!(": `{}` {}", failure.path, failure.detail),
+        None => String::new(),
     }
 }

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bson::{Bson, Document, RawDocumentBuf};
-pub use coglex_docstore::model::{Change, Find, IndexSpec, Update, UpdateOutcome};
+pub use coglex_docstore::model::{
+    Change, Find, IndexSpec, Update, UpdateOutcome, ValidationLevel, Validator,
+};
+pub use coglex_docstore::schema::{Failure, Schema};
 use futures_util::stream::BoxStream;
 
 pub use coglex_docstore::{Error as StoreError, Result};
@@ -51,6 +54,17 @@ pub trait DocumentStore: Send + Sync + 'static {
     async fn indexes(&self, collection: &str) -> Result<Vec<IndexSpec>>;
     /// Drops an index; answers whether it was there.
     async fn drop_index(&self, collection: &str, name: &str) -> Result<bool>;
+    /// What the collection's documents must look like. A store that knows no
+    /// schemas need not say so.
+    async fn validator(&self, _collection: &str) -> Result<Option<Validator>> {
+        Ok(None)
+    }
+    /// Says what the collection's documents must look like, or no longer says so;
+    /// makes the collection if it is not there. From then on writes that do not
+    /// fit end in `DocumentInvalid`, on every host; what is there stays.
+    async fn set_validator(&self, _collection: &str, _validator: Option<Validator>) -> Result<()> {
+        Err(StoreError::Invalid("this store has no schemas".into()))
+    }
     /// Names of the collections.
     async fn collections(&self) -> Result<Vec<String>>;
     /// Ends what the store has open, after the last operation. A store that has

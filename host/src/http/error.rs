@@ -14,6 +14,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use coglex_services::Error as ServiceError;
+use coglex_services::storage::Failure;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 
@@ -28,9 +29,23 @@ struct Problem {
     code: Cow<'static, str>,
     detail: Cow<'static, str>,
     headers: HeaderMap,
+    /// Where the input is wrong, when it is in several places.
+    errors: Vec<FieldError>,
     cause: Option<Box<dyn StdError + Send + Sync>>,
     /// Whether a layer below has written the cause into the log.
     logged: bool,
+}
+
+/// One place where what a client sent is wrong, as the member `errors` of a
+/// problem lists them (RFC 9457, section 3, has it as an example).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    /// A JSON pointer (RFC 6901): `/address/zip`; empty for all of it.
+    pub path: String,
+    /// The rule that is broken: `required`.
+    pub rule: String,
+    /// A sentence.
+    pub detail: String,
 }
 
 /// The problem as it rides a response. Extensions have to be `Clone`.
@@ -47,6 +62,8 @@ struct View<'a> {
     detail: &'a str,
     code: &'a str,
     request_id: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldError],
 }
 
 impl ApiError {
@@ -61,6 +78,7 @@ impl ApiError {
             code: code.into(),
             detail: detail.into(),
             headers: HeaderMap::new(),
+            errors: Vec::new(),
             cause: None,
             logged: false,
         }))
@@ -109,6 +127,15 @@ impl ApiError {
         .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
     }
 
+    /// 403: somebody is signed in, but has not this role.
+    pub fn role_required(role: &str) -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "role_required",
+            format!("The role {role} is required."),
+        )
+    }
+
     /// 404.
     pub fn not_found(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", detail)
@@ -151,6 +178,23 @@ impl ApiError {
             Some(size) => error.with_header(header::CONTENT_RANGE, size),
             None => error,
         }
+    }
+
+    /// 415: the body is of another kind than the route takes.
+    pub fn unsupported_media_type(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            detail,
+        )
+    }
+
+    /// 422: what was sent does not fit the schema of the route.
+    pub fn input_mismatch(
+        detail: impl Into<Cow<'static, str>>,
+        errors: impl IntoIterator<Item = FieldError>,
+    ) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "input_mismatch", detail).with_errors(errors)
     }
 
     /// 422: a function of a plugin answered with its own failure.
@@ -197,6 +241,20 @@ impl ApiError {
         self.0.status
     }
 
+    /// Lists the places that are wrong.
+    #[must_use]
+    pub fn with_errors(mut self, errors: impl IntoIterator<Item = FieldError>) -> Self {
+        self.0.errors = errors.into_iter().collect();
+        self
+    }
+
+    /// Adds headers to the response.
+    #[must_use]
+    pub(crate) fn with_headers(mut self, headers: HeaderMap) -> Self {
+        self.0.headers.extend(headers);
+        self
+    }
+
     fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.0.headers.insert(name, value);
         self
@@ -214,6 +272,19 @@ impl From<ServiceError> for ApiError {
         match error {
             ServiceError::Invalid(detail) => Self::invalid(detail),
             ServiceError::NotFound(detail) => Self::not_found(detail),
+            ServiceError::DocumentInvalid { ref failures } => {
+                let field = |failure: &Failure| FieldError {
+                    path: failure.path.clone(),
+                    rule: failure.rule.clone(),
+                    detail: failure.detail.clone(),
+                };
+                Self::new(
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    "document_invalid",
+                    format!("{error}."),
+                )
+                .with_errors(failures.iter().map(field))
+            }
             ServiceError::Conflict(detail) => Self::new(StatusCode::CONFLICT, "conflict", detail),
             ServiceError::Forbidden(detail) => {
                 Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
@@ -268,6 +339,7 @@ pub(super) fn write_problem(response: Response, request_id: &str) -> Response {
         detail: &problem.detail,
         code: &problem.code,
         request_id,
+        errors: &problem.errors,
     };
     // Texts and a number always serialise.
     let text = serde_json::to_vec(&view).unwrap_or_default();

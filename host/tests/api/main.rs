@@ -15,5 +15,6 @@ mod config;
 mod durability;
 mod errors;
 mod mongodb;
+mod schema;
 mod static_files;
 mod storage;

@@ -238,6 +238,7 @@ impl InstanceState {
     fn refusal(&self, error: ServiceError) -> Error {
         match error {
             ServiceError::Invalid(text) | ServiceError::NotFound(text) => Error::Invalid(text),
+            error @ ServiceError::DocumentInvalid { .. } => Error::Invalid(error.to_string()),
             ServiceError::Conflict(text) => Error::Conflict(text),
             ServiceError::Forbidden(text) => Error::AccessDenied(text),
             ServiceError::TooLarge(text) => Error::TooLarge(text),

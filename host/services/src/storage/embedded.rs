@@ -12,6 +12,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
     DocumentStore, DocumentStream, Find, IndexSpec, Result, StoreError, Update, UpdateOutcome,
+    Validator,
 };
 
 pub use coglex_docstore::{Options as EmbeddedOptions, Store as EmbeddedStore};
@@ -82,6 +83,14 @@ impl DocumentStore for EmbeddedStore {
 
     async fn drop_index(&self, collection: &str, name: &str) -> Result<bool> {
         EmbeddedStore::drop_index(self, collection, name).await
+    }
+
+    async fn validator(&self, collection: &str) -> Result<Option<Validator>> {
+        EmbeddedStore::validator(self, collection).await
+    }
+
+    async fn set_validator(&self, collection: &str, validator: Option<Validator>) -> Result<()> {
+        EmbeddedStore::set_validator(self, collection, validator).await
     }
 
     async fn close(&self) {

@@ -5,6 +5,7 @@
 //! what one host of a cluster was told is what the others find.
 
 mod error;
+mod schema;
 
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use mongodb::{Client, ClientSession, Collection, Database, IndexModel};
 
 use super::{
     Change, DocumentStore, DocumentStream, Find, IndexSpec, Result, StoreError, Update,
-    UpdateOutcome,
+    UpdateOutcome, Validator,
 };
 use error::{is_absent, is_without_transactions, store_error};
 
@@ -291,6 +292,14 @@ impl DocumentStore for MongoStore {
             Err(error) if is_absent(&error) => Ok(false),
             Err(error) => Err(store_error(error)),
         }
+    }
+
+    async fn validator(&self, collection: &str) -> Result<Option<Validator>> {
+        schema::validator(&self.database, collection).await
+    }
+
+    async fn set_validator(&self, collection: &str, validator: Option<Validator>) -> Result<()> {
+        schema::set_validator(&self.database, collection, validator).await
     }
 
     async fn close(&self) {

@@ -16,6 +16,7 @@ mod accounts;
 mod aggregate;
 mod differential;
 mod documents;
+mod schema;
 mod scopes;
 mod store;
 mod support;

@@ -4,3 +4,4 @@
 //! thing that is administered.
 
 pub(crate) mod plugins;
+pub(crate) mod schema;

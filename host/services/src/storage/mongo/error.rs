@@ -2,8 +2,10 @@
 //! stored values, those that are hidden from clients among them, and so go to
 //! the log and no further.
 
+use bson::Document;
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 
+use super::schema::failures;
 use crate::storage::StoreError;
 
 const DUPLICATE_KEY: [i32; 3] = [11000, 11001, 12582];
@@ -13,12 +15,13 @@ const OUT_OF_TIME: [i32; 2] = [50, 262];
 const TOO_LARGE: [i32; 5] = [10334, 17280, 17419, 292, 146];
 /// Mistakes of whoever wrote the filter, update or index: bad value, cannot
 /// parse, type mismatch, path not viable, conflicting operators, `$` and `.` in
-/// names, overflow, immutable field, index options, namespace, validation,
-/// failed conversion.
-const CLIENT: [i32; 25] = [
-    2, 9, 14, 15, 16, 28, 40, 52, 53, 54, 55, 56, 57, 66, 67, 72, 73, 85, 86, 121, 168, 197, 225,
-    238, 241,
+/// names, overflow, immutable field, index options, namespace, failed conversion.
+const CLIENT: [i32; 24] = [
+    2, 9, 14, 15, 16, 28, 40, 52, 53, 54, 55, 56, 57, 66, 67, 72, 73, 85, 86, 168, 197, 225, 238,
+    241,
 ];
+/// A document does not satisfy its collection's validator.
+const DOCUMENT_INVALID: i32 = 121;
 /// No such collection, no such index.
 const ABSENT: [i32; 2] = [26, 27];
 /// Codes of five digits and more are the server's assertions about what it was
@@ -41,6 +44,9 @@ pub(super) fn store_error(error: Error) -> StoreError {
     match fault {
         Some((code, message)) if DUPLICATE_KEY.contains(&code) => StoreError::DuplicateKey {
             index: index_name(message).to_owned(),
+        },
+        Some((DOCUMENT_INVALID, _)) => StoreError::DocumentInvalid {
+            failures: details(&error).map(failures).unwrap_or_default(),
         },
         Some((code, _)) if OUT_OF_TIME.contains(&code) => StoreError::Timeout,
         Some((code, _)) if TOO_LARGE.contains(&code) => {
@@ -74,7 +80,6 @@ fn sentence(code: i32) -> String {
         72 => "the options do not fit the operation",
         73 => "the collection's name is not valid",
         85 | 86 => "there is an index with this name or these keys already, but with other options",
-        121 => "a document does not satisfy the collection's validation",
         168 => "the pipeline has an operator that is not known or used wrongly",
         241 => "a value cannot be converted as the operation asks",
         31249 | 31250 => "the projection names a part of a path twice",
@@ -111,6 +116,15 @@ fn fault(error: &Error) -> Option<(i32, &str)> {
     }
 }
 
+/// What the server adds to a refusal of a document (`errInfo`).
+fn details(error: &Error) -> Option<&Document> {
+    match &*error.kind {
+        ErrorKind::Write(WriteFailure::WriteError(error)) => error.details.as_ref(),
+        ErrorKind::InsertMany(error) => error.write_errors.as_ref()?.first()?.details.as_ref(),
+        _ => None,
+    }
+}
+
 /// The index that a duplicate key's sentence names: `… index: a_1 dup key: …`.
 /// The sentence itself shows values of another document, and goes no further.
 fn index_name(message: &str) -> &str {
@@ -138,13 +152,12 @@ mod tests {
             StoreError::TooLarge(_) => "too large",
             StoreError::Timeout => "timeout",
             StoreError::Unavailable(_) => "unavailable",
+            StoreError::DocumentInvalid { .. } => "document invalid",
             other => panic!("{other:?}"),
         };
         for (codes, expected) in [
-            (
-                &[2, 9, 14, 40, 66, 86, 121, 241, 31249, 15998][..],
-                "invalid",
-            ),
+            (&[2, 9, 14, 40, 66, 86, 241, 31249, 15998][..], "invalid"),
+            (&[121], "document invalid"),
             (&[11000, 11001], "duplicate"),
             (&[10334, 292, 146], "too large"),
             (&[50, 262], "timeout"),
