@@ -15,7 +15,7 @@ use crate::engine::backup;
 use crate::engine::candidates::Limits;
 use crate::engine::catalog::Catalog;
 use crate::engine::check;
-use crate::engine::file::{create_private, lock, sync_folder, with_suffix};
+use crate::engine::file::{create_private, is_locked, lock, sync_folder, with_suffix};
 use crate::engine::sqlite::{self, Session};
 use crate::error::{Error, Result};
 use crate::model::CheckReport;
@@ -31,6 +31,11 @@ pub struct Restored {
     pub report: CheckReport,
     /// Where the store that was there before is kept now.
     pub kept: Option<PathBuf>,
+}
+
+/// Whether a process has the store open, at this moment.
+pub fn is_in_use(store: &Path) -> Result<bool> {
+    is_locked(store)
 }
 
 /// Copies the store, as it is at one moment, to a file. Other processes may read

@@ -1,4 +1,5 @@
-//! MongoDB Extended JSON v2, relaxed, in both directions, for both doors.
+//! MongoDB Extended JSON v2 in both directions, for both doors: relaxed for
+//! clients, canonical for exports.
 //! (<https://www.mongodb.com/docs/manual/reference/mongodb-extended-json/>)
 //!
 //! Both doors speak it: an HTTP body or query parameter and a guest's document
@@ -34,12 +35,24 @@ pub fn parse_document(text: &[u8], max_depth: usize) -> Result<Document> {
 
 /// Reads any JSON value.
 pub fn parse_value(text: &[u8], max_depth: usize) -> Result<Bson> {
-    read::value(text, max_depth)
+    read::value(text, max_depth, MAX_VALUES)
+}
+
+/// Reads a line of an export: as deep as the parser goes, and with as many
+/// values as there are, since whoever hands it in bounds its length.
+pub(crate) fn parse_exported(text: &[u8]) -> Result<Bson> {
+    read::value(text, usize::MAX, usize::MAX)
 }
 
 /// Appends a raw document as JSON text, without decoding it first.
 pub fn write_document(document: &RawDocument, out: &mut Vec<u8>) -> Result<()> {
-    write::document(document, out)
+    write::document(document, write::Form::Relaxed, out)
+}
+
+/// Appends a raw document as canonical Extended JSON, which tells every type
+/// from every other. For exports; clients get the relaxed form.
+pub fn write_canonical(document: &RawDocument, out: &mut Vec<u8>) -> Result<()> {
+    write::document(document, write::Form::Canonical, out)
 }
 
 /// Appends a value as JSON text.
@@ -48,7 +61,7 @@ pub fn write_value(value: &Bson, out: &mut Vec<u8>) -> Result<()> {
         // Encoding once is cheaper than a second writer to keep equal to the first.
         Bson::Document(document) => {
             let raw = RawDocumentBuf::try_from(document).map_err(invalid_bson)?;
-            write::document(&raw, out)
+            write::document(&raw, write::Form::Relaxed, out)
         }
         Bson::Array(values) => {
             out.push(b'[');

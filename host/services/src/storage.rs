@@ -2,6 +2,7 @@
 
 pub mod embedded;
 pub mod mongo;
+pub mod transfer;
 
 use std::time::Duration;
 

@@ -43,6 +43,19 @@ pub(crate) fn lock(path: &Path) -> Result<File> {
     }
 }
 
+/// Whether somebody holds the lock now.
+pub(crate) fn is_locked(path: &Path) -> Result<bool> {
+    match File::open(with_suffix(path, ".lock")) {
+        Ok(file) => match file.try_lock() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(Error::Unavailable(Box::new(error))),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::Unavailable(Box::new(error))),
+    }
+}
+
 /// Makes the file, readable by its owner alone; SQLite gives its log the same
 /// mode. One that is there stays as
 /// it is.

@@ -11,15 +11,15 @@ use bson::{
 };
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 
-use super::MAX_VALUES;
 use crate::error::{Error, Result};
 
 /// serde_json stops at 128 levels on its own, with a poorer message.
 const DEEPEST: usize = 120;
 
-pub(super) fn value(text: &[u8], max_depth: usize) -> Result<Bson> {
+pub(super) fn value(text: &[u8], max_depth: usize, max_values: usize) -> Result<Bson> {
     let mut reader = Reader {
         max_depth: max_depth.min(DEEPEST),
+        max_values,
         values: 0,
         failure: None,
         path: Vec::new(),
@@ -38,6 +38,7 @@ pub(super) fn value(text: &[u8], max_depth: usize) -> Result<Bson> {
 /// through it, so that reading a good text costs nothing for it.
 struct Reader {
     max_depth: usize,
+    max_values: usize,
     values: usize,
     failure: Option<Failure>,
     path: Vec<Step>,
@@ -119,9 +120,10 @@ impl<'de> DeserializeSeed<'de> for Seed<'_> {
 
     fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Bson, D::Error> {
         self.reader.values += 1;
-        if self.reader.values > MAX_VALUES {
+        let most = self.reader.max_values;
+        if self.reader.values > most {
             self.reader.failure = Some(Failure::TooLarge(format!(
-                "more than {MAX_VALUES} values in one JSON text"
+                "more than {most} values in one JSON text"
             )));
             return Err(D::Error::custom("see the failure"));
         }

@@ -12,15 +12,24 @@ use crate::error::{Error, Result};
 /// that somebody damaged.
 const DEEPEST: usize = 256;
 
-pub(super) fn document(document: &RawDocument, out: &mut Vec<u8>) -> Result<()> {
-    object(document, out, 1)
+/// Which of the two forms of Extended JSON is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Plain numbers and readable dates.
+    Relaxed,
+    /// Every type told apart.
+    Canonical,
+}
+
+pub(super) fn document(document: &RawDocument, form: Form, out: &mut Vec<u8>) -> Result<()> {
+    object(document, form, out, 1)
 }
 
 pub(super) fn value(value: RawBsonRef<'_>, out: &mut Vec<u8>) -> Result<()> {
-    any(value, out, 1)
+    any(value, Form::Relaxed, out, 1)
 }
 
-fn object(document: &RawDocument, out: &mut Vec<u8>, depth: usize) -> Result<()> {
+fn object(document: &RawDocument, form: Form, out: &mut Vec<u8>, depth: usize) -> Result<()> {
     check(depth)?;
     out.push(b'{');
     let mut first = true;
@@ -32,13 +41,13 @@ fn object(document: &RawDocument, out: &mut Vec<u8>, depth: usize) -> Result<()>
         first = false;
         string(key.as_str(), out)?;
         out.push(b':');
-        any(value, out, depth)?;
+        any(value, form, out, depth)?;
     }
     out.push(b'}');
     Ok(())
 }
 
-fn array(array: &RawArray, out: &mut Vec<u8>, depth: usize) -> Result<()> {
+fn array(array: &RawArray, form: Form, out: &mut Vec<u8>, depth: usize) -> Result<()> {
     check(depth)?;
     out.push(b'[');
     let mut first = true;
@@ -47,16 +56,25 @@ fn array(array: &RawArray, out: &mut Vec<u8>, depth: usize) -> Result<()> {
             out.push(b',');
         }
         first = false;
-        any(element.map_err(damaged)?, out, depth)?;
+        any(element.map_err(damaged)?, form, out, depth)?;
     }
     out.push(b']');
     Ok(())
 }
 
 /// `depth` is that of the value's parent.
-fn any(value: RawBsonRef<'_>, out: &mut Vec<u8>, depth: usize) -> Result<()> {
+fn any(value: RawBsonRef<'_>, form: Form, out: &mut Vec<u8>, depth: usize) -> Result<()> {
     match value {
         RawBsonRef::String(text) => string(text, out)?,
+        RawBsonRef::Int32(number) if form == Form::Canonical => {
+            quoted("$numberInt", &number, out)?;
+        }
+        RawBsonRef::Int64(number) if form == Form::Canonical => {
+            quoted("$numberLong", &number, out)?;
+        }
+        RawBsonRef::Double(number) if form == Form::Canonical && number.is_finite() => {
+            quoted("$numberDouble", &number, out)?;
+        }
         RawBsonRef::Int32(number) => plain(&number, out)?,
         RawBsonRef::Int64(number) => plain(&number, out)?,
         RawBsonRef::Double(number) if number.is_finite() => plain(&number, out)?,
@@ -71,8 +89,8 @@ fn any(value: RawBsonRef<'_>, out: &mut Vec<u8>, depth: usize) -> Result<()> {
         RawBsonRef::Boolean(true) => out.extend_from_slice(b"true"),
         RawBsonRef::Boolean(false) => out.extend_from_slice(b"false"),
         RawBsonRef::Null => out.extend_from_slice(b"null"),
-        RawBsonRef::Document(inner) => object(inner, out, depth + 1)?,
-        RawBsonRef::Array(inner) => array(inner, out, depth + 1)?,
+        RawBsonRef::Document(inner) => object(inner, form, out, depth + 1)?,
+        RawBsonRef::Array(inner) => array(inner, form, out, depth + 1)?,
         RawBsonRef::ObjectId(id) => {
             let mut hex = [0; 24];
             // The buffer is exactly twice the twelve bytes.
@@ -81,7 +99,7 @@ fn any(value: RawBsonRef<'_>, out: &mut Vec<u8>, depth: usize) -> Result<()> {
             out.extend_from_slice(&hex);
             out.extend_from_slice(b"\"}");
         }
-        RawBsonRef::DateTime(time) => date(time, out)?,
+        RawBsonRef::DateTime(time) => date(time, form, out)?,
         RawBsonRef::Decimal128(number) => wrapped("$numberDecimal", &number.to_string(), out)?,
         RawBsonRef::Binary(binary) => {
             out.extend_from_slice(b"{\"$binary\":{\"base64\":\"");
@@ -113,12 +131,13 @@ fn any(value: RawBsonRef<'_>, out: &mut Vec<u8>, depth: usize) -> Result<()> {
             out.extend_from_slice(b"{\"$code\":");
             string(code.code, out)?;
             out.extend_from_slice(b",\"$scope\":");
-            object(code.scope, out, depth + 1)?;
+            object(code.scope, form, out, depth + 1)?;
             out.push(b'}');
         }
         // Deprecated, and its parts are private to the crate: its own writer
         // may be slow here.
         pointer @ RawBsonRef::DbPointer(_) => {
+            // Its two parts look the same in both forms.
             let json = Bson::try_from(pointer)
                 .map_err(damaged)?
                 .into_relaxed_extjson();
@@ -147,6 +166,16 @@ fn wrapped(wrapper: &str, text: &str, out: &mut Vec<u8>) -> Result<()> {
     Ok(())
 }
 
+/// A number in quotes, in the wrapper that names its type.
+fn quoted<T: serde::Serialize>(wrapper: &str, number: &T, out: &mut Vec<u8>) -> Result<()> {
+    out.extend_from_slice(b"{\"");
+    out.extend_from_slice(wrapper.as_bytes());
+    out.extend_from_slice(b"\":\"");
+    plain(number, out)?;
+    out.extend_from_slice(b"\"}");
+    Ok(())
+}
+
 fn base64(bytes: &[u8], out: &mut Vec<u8>) {
     // In thirds of a multiple of three, so that no padding falls between them.
     let mut buffer = [0; 1024];
@@ -158,11 +187,12 @@ fn base64(bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 /// ISO 8601 from 1970 to 9999, milliseconds only where there are any; outside,
-/// the number of milliseconds. That is what relaxed Extended JSON says.
-fn date(time: DateTime, out: &mut Vec<u8>) -> Result<()> {
+/// the number of milliseconds. That is what relaxed Extended JSON says; canonical
+/// has the number always.
+fn date(time: DateTime, form: Form, out: &mut Vec<u8>) -> Result<()> {
     const END_OF_9999: i64 = 253_402_300_799_999;
     let millis = time.timestamp_millis();
-    if !(0..=END_OF_9999).contains(&millis) {
+    if form == Form::Canonical || !(0..=END_OF_9999).contains(&millis) {
         out.extend_from_slice(b"{\"$date\":{\"$numberLong\":\"");
         plain(&millis, out)?;
         out.extend_from_slice(b"\"}}");

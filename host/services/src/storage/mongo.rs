@@ -6,6 +6,7 @@
 
 mod error;
 mod schema;
+mod transfer;
 
 use std::time::Duration;
 
