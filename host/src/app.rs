@@ -127,6 +127,7 @@ fn document_limits(config: &Config) -> DocumentLimits {
     DocumentLimits {
         document_bytes: storage.document_limit,
         depth: storage.depth_limit,
+        max_time: config.server.request_timeout,
     }
 }
 

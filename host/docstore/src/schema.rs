@@ -15,6 +15,7 @@ mod check;
 mod compile;
 mod equal;
 mod failure;
+mod parts;
 
 use std::collections::{HashMap, HashSet};
 

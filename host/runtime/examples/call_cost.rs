@@ -153,7 +153,7 @@ fn services() -> Services {
     };
     let limits = DocumentLimits {
         document_bytes: 1 << 20,
-        depth: 100,
+        ..DocumentLimits::default()
     };
     Services {
         documents: Documents::new(Arc::clone(&store), limits.clone()),

@@ -49,6 +49,8 @@ pub struct DocumentLimits {
     pub document_bytes: usize,
     /// Nesting of documents, filters and updates.
     pub depth: usize,
+    /// How long one count, or one gathering of different values, may take.
+    pub max_time: Duration,
 }
 
 impl Default for DocumentLimits {
@@ -56,6 +58,7 @@ impl Default for DocumentLimits {
         Self {
             document_bytes: 16 * 1024 * 1024,
             depth: 100,
+            max_time: Duration::from_secs(30),
         }
     }
 }
@@ -137,7 +140,9 @@ impl Documents {
     pub async fn count(&self, caller: &Caller, collection: &str, filter: Document) -> Result<u64> {
         let scope = Scope::of(caller, collection, Verb::Read)?;
         rules::filter(&filter, self.limits.depth)?;
-        Ok(self.store.count(collection, scope.narrow(filter)?).await?)
+        let filter = scope.narrow(filter)?;
+        let time = self.limits.max_time;
+        Ok(self.store.count_within(collection, filter, time).await?)
     }
 
     /// What a pipeline makes of a collection, as a stream of at most `limit`
@@ -187,7 +192,12 @@ impl Documents {
         scope.path(path)?;
         rules::filter(&filter, self.limits.depth)?;
         let filter = scope.narrow(filter)?;
-        Ok(self.store.distinct(collection, path, filter).await?)
+        let time = self.limits.max_time;
+        let values = self
+            .store
+            .distinct_within(collection, path, filter, time)
+            .await?;
+        Ok(values)
     }
 
     /// Inserts all or none; answers with the ids, generated where absent.

@@ -19,7 +19,7 @@ use mongodb::{Client, ClientSession, Collection, Database, IndexModel};
 
 use super::{
     Change, DocumentStore, DocumentStream, Find, IndexSpec, Result, StoreError, Update,
-    UpdateOutcome, Validator,
+    UpdateOutcome, Validator, within,
 };
 use error::{is_absent, is_without_transactions, store_error};
 
@@ -189,6 +189,30 @@ impl DocumentStore for MongoStore {
             .map_err(store_error)
     }
 
+    // The server is told, too: it would go on for nobody.
+    async fn count_within(
+        &self,
+        collection: &str,
+        filter: Document,
+        max_time: Duration,
+    ) -> Result<u64> {
+        let target = self.raw(collection);
+        let count = target.count_documents(filter).max_time(limit(max_time));
+        within(max_time, async { count.await.map_err(store_error) }).await
+    }
+
+    async fn distinct_within(
+        &self,
+        collection: &str,
+        path: &str,
+        filter: Document,
+        max_time: Duration,
+    ) -> Result<Vec<Bson>> {
+        let target = self.raw(collection);
+        let values = target.distinct(path, filter).max_time(limit(max_time));
+        within(max_time, async { values.await.map_err(store_error) }).await
+    }
+
     async fn insert(&self, collection: &str, documents: Vec<RawDocumentBuf>) -> Result<()> {
         // The driver would add an `_id` silently, and the caller not know it.
         if documents.iter().any(|document| id_of(document).is_none()) {
@@ -313,6 +337,11 @@ impl DocumentStore for MongoStore {
             .await
             .map_err(store_error)
     }
+}
+
+/// The limit as the server is told it, in milliseconds, of which none is no limit.
+fn limit(max_time: Duration) -> Duration {
+    max_time.max(Duration::from_millis(1))
 }
 
 /// Inserts one by one, so that it is known exactly which are ours: an `_id` that

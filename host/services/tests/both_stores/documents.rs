@@ -21,6 +21,7 @@ crate::on_both_stores!(
     users_are_not_replaced,
     plugins_do_what_was_granted,
     too_large_documents_are_refused,
+    counting_ends_in_time,
     an_operator_in_the_place_of_an_id_is_no_id,
     patches_and_counts,
 );
@@ -368,10 +369,35 @@ async fn plugins_do_what_was_granted(store: Store) {
     assert!(store.get("c", "new".into()).await.unwrap().is_none());
 }
 
+async fn counting_ends_in_time(store: Store) {
+    // Long enough that no clock is too coarse for it.
+    let text = "xy".repeat(500);
+    let many: Vec<Document> = (0..4_000)
+        .map(|n| doc! { "_id": format!("{n}"), "a": format!("{text}{n}") })
+        .collect();
+    for batch in many.chunks(1_000) {
+        insert(&store, "c", batch).await.unwrap();
+    }
+    let limits = DocumentLimits {
+        max_time: std::time::Duration::from_millis(1),
+        ..DocumentLimits::default()
+    };
+    let service = Documents::new(store.clone(), limits);
+    let caller = &Caller::ApiKey;
+    let slow = doc! { "a": { "$not": { "$regex": "z" } } };
+    let counted = service.count(caller, "c", slow.clone()).await;
+    assert!(matches!(counted, Err(Error::Timeout)), "{counted:?}");
+    let different = service.distinct(caller, "c", "a", slow.clone()).await;
+    assert!(matches!(different, Err(Error::Timeout)));
+    let service = documents(&store);
+    assert_eq!(service.count(caller, "c", slow).await.unwrap(), 4_000);
+}
+
 async fn too_large_documents_are_refused(store: Store) {
     let limits = DocumentLimits {
         document_bytes: 1_000,
         depth: 5,
+        ..DocumentLimits::default()
     };
     let service = Documents::new(store.clone(), limits);
     let error = service
