@@ -15,6 +15,7 @@ use coglex_services::{Accounts, Caller, Error};
 use crate::support::*;
 
 mod keywords;
+mod random;
 
 crate::on_both_stores!(
     reports_name_paths_and_rules,
