@@ -95,7 +95,7 @@ pub async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn DocumentStore
 }
 
 fn open_embedded(config: &Config) -> anyhow::Result<EmbeddedStore> {
-    let path = config.data.dir.join("documents.db");
+    let path = config.store_path();
     let options = EmbeddedOptions {
         max_document_bytes: config.storage.document_limit,
         ..EmbeddedOptions::default()

@@ -1,6 +1,8 @@
 //! The command line: what `coglex` can be told, and who does it. Flags of the
 //! settings come from the table in [`crate::config::settings`].
 
+mod data;
+
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -42,7 +44,8 @@ pub fn run() -> anyhow::Result<()> {
             let written = std::io::stdout().write_all(printed.as_bytes());
             written.context("cannot print the configuration")
         }
-        _ => Ok(()), // clap has printed the help.
+        Some((name, given)) => data::run(name, given).unwrap_or(Ok(())),
+        None => Ok(()), // clap has printed the help.
     }
 }
 
@@ -61,6 +64,7 @@ pub fn command() -> Command {
         .subcommand(with_settings(Command::new("config").about(
             "Prints the effective configuration as TOML, and where each value came from",
         )))
+        .subcommands(data::commands())
 }
 
 fn dev_command() -> Command {

@@ -57,6 +57,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// The file of the embedded store.
+    pub fn store_path(&self) -> PathBuf {
+        self.data.dir.join("documents.db")
+    }
+
     /// The folder of components.
     pub fn plugins_dir(&self) -> PathBuf {
         match &self.plugins.dir {

@@ -10,6 +10,7 @@ pub mod app;
 mod banner;
 pub mod cli;
 pub mod config;
+mod data;
 mod dev;
 mod functions;
 mod gateway;
