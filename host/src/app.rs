@@ -1,21 +1,26 @@
 //! Where everything is wired: the long-lived parts of a server, made once from
 //! the configuration and shared by every request.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use arc_swap::ArcSwap;
 use coglex_runtime::{Allow, Budget, Policy, Runtime, RuntimeSettings};
 use coglex_services::accounts::{AuthSettings, SigningKey};
 use coglex_services::documents::DocumentLimits;
 use coglex_services::storage::DocumentStore;
 use coglex_services::storage::embedded::{EmbeddedOptions, EmbeddedStore};
 use coglex_services::storage::mongo::MongoStore;
-use coglex_services::{Accounts, Documents, Services};
+use coglex_services::{Accounts, Documents, Kv, Services};
 
 use crate::config::{self, Config, PluginsConfig, Secret};
-use crate::plugins::{Registry, RegistrySettings};
+use crate::dev::Builds;
+use crate::gateway::RateLimits;
+use crate::plugins::{Deployments, Registry, RegistrySettings};
+use crate::telemetry::Telemetry;
 
 /// The long-lived parts.
 pub struct App {
@@ -33,6 +38,16 @@ pub struct App {
     pub services: Services,
     /// The plugins that are loaded.
     pub plugins: Registry,
+    /// How often routes of apps have been asked.
+    pub rate_limits: RateLimits,
+    /// Whether plugins are being developed here: their authors want to be told
+    /// more than operators do.
+    pub development: bool,
+    /// Sources that do not build, while plugins are developed.
+    pub builds: Arc<Builds>,
+    /// The log.
+    pub telemetry: Telemetry,
+    rules: Arc<Rules>,
 }
 
 /// Who decides what plugins may touch.
@@ -44,26 +59,42 @@ pub enum Granting {
     AsAsked,
 }
 
+/// What the configuration says about plugins: the part that can change while
+/// they are served.
+struct Rules {
+    granting: Granting,
+    plugins: ArcSwap<PluginsConfig>,
+}
+
 impl App {
     /// Makes the parts, from keys in the data folder and a store that is open.
     pub fn new(
         config: Config,
         store: Arc<dyn DocumentStore>,
         granting: Granting,
+        telemetry: Telemetry,
     ) -> anyhow::Result<Self> {
         let (api_key, api_key_is_new) =
             config::api_key(config.server.secret.as_ref(), &config.data.dir)?;
         let (admin_key, admin_key_is_new) =
             config::admin_key(config.admin.key.as_ref(), &api_key, &config.data.dir)?;
-        let services = Services {
-            documents: Documents::new(Arc::clone(&store), document_limits(&config)),
-            accounts: Accounts::new(store, auth_settings(&config)?, document_limits(&config)),
-        };
+        let services = services(&config, &store)?;
+        let deployments = Deployments::new(store, config.storage.document_limit);
+        let rules = Arc::new(Rules {
+            granting,
+            plugins: ArcSwap::from_pointee(config.plugins.clone()),
+        });
         let runtime = Runtime::new(runtime_settings(&config), services.clone())
             .context("cannot start the plugin runtime")?;
-        let plugins = Registry::new(runtime, registry_settings(&config, granting));
+        let settings = registry_settings(&config, Arc::clone(&rules));
+        let plugins = Registry::new(runtime, settings, deployments);
         Ok(Self {
             plugins,
+            rate_limits: RateLimits::default(),
+            development: granting == Granting::AsAsked,
+            builds: Arc::default(),
+            telemetry,
+            rules,
             config,
             api_key,
             api_key_is_new,
@@ -71,6 +102,28 @@ impl App {
             admin_key_is_new,
             services,
         })
+    }
+}
+
+impl App {
+    /// Takes over what a new configuration says about plugins (grants, settings,
+    /// budgets) and the log's filter, and loads those plugins again that it
+    /// means something for. `self.config` stays that of the start.
+    pub async fn reload(&self, config: &Config) -> anyhow::Result<()> {
+        self.telemetry.set_filter(&config.log)?;
+        let (old, new) = (self.rules.plugins.load_full(), config.plugins.clone());
+        let granting = self.rules.granting;
+        let generation = self.plugins.current();
+        let affected: BTreeSet<String> = generation
+            .names()
+            .into_iter()
+            .filter(|name| policy(&old, granting, name) != policy(&new, granting, name))
+            .map(str::to_owned)
+            .collect();
+        self.rules.plugins.store(Arc::new(new));
+        self.plugins.force(affected).await;
+        self.plugins.scan().await;
+        Ok(())
     }
 }
 
@@ -122,6 +175,35 @@ impl Deref for AppState {
     }
 }
 
+/// What the operator lets a plugin of this name have, by this configuration.
+pub(crate) fn policy_of(config: &Config, name: &str) -> Policy {
+    policy(&config.plugins, Granting::Configured, name)
+}
+
+/// A runtime that loads components as a server with this configuration would,
+/// without the server's data: its store is an empty one in the folder `scratch`.
+pub(crate) async fn idle_runtime(config: &Config, scratch: &Path) -> anyhow::Result<Runtime> {
+    let mut config = config.clone();
+    config.data.dir = scratch.to_owned();
+    config.mongodb.uri = None;
+    config.auth.signing_key = None;
+    let store = open_store(&config).await?;
+    let services = services(&config, &store)?;
+    Runtime::new(runtime_settings(&config), services).context("cannot start the plugin runtime")
+}
+
+fn services(config: &Config, store: &Arc<dyn DocumentStore>) -> anyhow::Result<Services> {
+    Ok(Services {
+        documents: Documents::new(Arc::clone(store), document_limits(config)),
+        accounts: Accounts::new(
+            Arc::clone(store),
+            auth_settings(config)?,
+            document_limits(config),
+        ),
+        kv: Kv::new(Arc::clone(store)),
+    })
+}
+
 fn document_limits(config: &Config) -> DocumentLimits {
     let storage = &config.storage;
     DocumentLimits {
@@ -132,30 +214,42 @@ fn document_limits(config: &Config) -> DocumentLimits {
 }
 
 fn runtime_settings(config: &Config) -> RuntimeSettings {
-    let budget = &config.plugins.budget;
     RuntimeSettings {
         cache_dir: Some(config.data.dir.join("cache")),
-        budget: Budget {
-            memory_bytes: budget.memory,
-            cpu: budget.cpu,
-            wall: budget.wall,
-            host_calls: budget.host_calls,
-            host_call_bytes: budget.host_call_bytes as u64,
-            response_bytes: budget.response,
-            log_bytes: budget.log,
-            concurrency: budget.concurrency,
-            queue: budget.queue,
-            queue_wait: budget.queue_wait,
-        },
+        egress_authorities: config.plugins.egress_authorities.clone(),
+        budget: default_budget(&config.plugins),
+        max_budget: Some(max_budget(&config.plugins)),
         ..RuntimeSettings::default()
     }
 }
 
-fn registry_settings(config: &Config, granting: Granting) -> RegistrySettings {
-    let plugins = config.plugins.clone();
+fn default_budget(plugins: &PluginsConfig) -> Budget {
+    let budget = &plugins.budget;
+    Budget {
+        memory_bytes: budget.memory,
+        cpu: budget.cpu,
+        wall: budget.wall,
+        host_calls: budget.host_calls,
+        host_call_bytes: budget.host_call_bytes as u64,
+        response_bytes: budget.response,
+        log_bytes: budget.log,
+        concurrency: budget.concurrency,
+        queue: budget.queue,
+        queue_wait: budget.queue_wait,
+        // A plugin's own choice.
+        reuse: 0,
+    }
+}
+
+fn max_budget(plugins: &PluginsConfig) -> Budget {
+    default_budget(plugins).with(&plugins.max_budget)
+}
+
+fn registry_settings(config: &Config, rules: Arc<Rules>) -> RegistrySettings {
     RegistrySettings {
         dir: config.plugins_dir(),
-        policy: Box::new(move |name| policy(&plugins, granting, name)),
+        applied: config.data.dir.join("deployed.json"),
+        policy: Box::new(move |name| policy(&rules.plugins.load(), rules.granting, name)),
     }
 }
 
@@ -185,6 +279,9 @@ fn policy(plugins: &PluginsConfig, granting: Granting, name: &str) -> Policy {
         allow,
         settings,
         budget: plugins.budgets.get(name).cloned(),
+        default_budget: Some(default_budget(plugins)),
+        max_budget: Some(max_budget(plugins)),
+        ..Policy::default()
     }
 }
 

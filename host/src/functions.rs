@@ -70,6 +70,10 @@ pub(crate) fn call_error(kind: &str, error: CallError) -> ApiError {
         CallError::InvalidRequest(reason) => {
             return ApiError::bad_request("invalid_request", reason.clone());
         }
+        CallError::NotJson(reason) => {
+            return ApiError::bad_request("invalid_json", reason.clone());
+        }
+        CallError::Mismatch(mismatches) => return crate::gateway::body_mismatch(mismatches),
         CallError::PayloadTooLarge => {
             return ApiError::new(
                 StatusCode::PAYLOAD_TOO_LARGE,

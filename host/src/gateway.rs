@@ -1,31 +1,43 @@
-//! Carries a request to the gateway app that owns its path: match, guards, body
-//! limit, call, answer. Everything that can be refused is refused before the
-//! guest is instantiated and before the body is read.
+//! Carries a request to the gateway app that owns its path: match, guards, rate,
+//! query, kind and size of the body, call, answer. What can be refused is refused
+//! before the guest is instantiated and, but for a body that does not fit its
+//! schema, before the body is read.
 //!
 //! Called by `http` for every path that is not the server's own. It stands
 //! between HTTP and the runtime, so that neither knows the other.
 
+mod cache;
+mod rate;
+
+use std::net::IpAddr;
+
 use axum::body::Body;
 use axum::extract::{OriginalUri, Request, State};
 use axum::response::{IntoResponse, Response};
-use coglex_runtime::{CallContext, Guard, RequestBody, RouteMatch};
+use bson::Bson;
+use coglex_runtime::{CallContext, Door, Guard, Mismatch, RateScope, RequestBody, RouteMatch};
 use coglex_services::accounts::User;
 use coglex_services::caller::Credentials;
-use http::{HeaderValue, Method, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Limited};
 use percent_encoding::percent_decode_str;
 
 use crate::app::AppState;
-use crate::http::error::ApiError;
-use crate::http::extract::RequestId;
+use crate::http::error::{ApiError, FieldError};
+use crate::http::extract::Origin;
 use crate::plugins::{Entry, Lookup};
+pub use rate::RateLimits;
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Answers a request with the app that declared its route.
 pub(crate) async fn handle(
     State(state): State<AppState>,
     credentials: Credentials,
-    request_id: RequestId,
+    origin: Origin,
     request: Request,
 ) -> Result<Response, ApiError> {
     let (entry, params) = match state.plugins.route(request.method(), request.uri().path()) {
@@ -35,21 +47,37 @@ pub(crate) async fn handle(
     };
     let params = decode(params)?;
     let users = check_guards(&state, &entry, &credentials).await?;
-    let head = *request.method() == Method::HEAD;
+    let limit = check_rate(&state, &entry, &users, &origin, request.headers())?;
+    check_input(&entry, &request)?;
+    let method = request.method().clone();
+    let hints = entry.route.terms.cache;
+    let if_none_match = hints.and_then(|_| request.headers().get(header::IF_NONE_MATCH).cloned());
     let request = prepare(&state, &entry, request)?;
     let matched = RouteMatch {
         pattern: entry.route.path.clone(),
         params,
+        body: entry.route.terms.body.clone(),
     };
     let context = CallContext {
-        request_id: request_id.0,
+        request_id: origin.id.to_string(),
         credentials,
         users,
     };
 
     let response = entry.plugin.handle(request, matched, context).await?;
     let mut response = response.map(Body::new).into_response();
-    if head {
+    if state.development && entry.route.terms.output.is_some() {
+        response = check_output(&entry, response).await?;
+    }
+    if let Some(hints) = hints {
+        let guarded = !entry.route.guards.is_empty();
+        let wanted = if_none_match.as_ref();
+        response = cache::apply(hints, guarded, &method, wanted, response).await?;
+    }
+    if let Some(headers) = limit {
+        response.headers_mut().extend(headers);
+    }
+    if method == Method::HEAD {
         describe_body(&mut response);
     }
     Ok(response)
@@ -67,19 +95,186 @@ async fn check_guards(
             Guard::ApiKey if credentials.api_key => {}
             Guard::ApiKey => return Err(ApiError::api_key_required()),
             Guard::Authenticated(realm) => {
-                match state
-                    .services
-                    .accounts
-                    .session_of(realm, credentials)
-                    .await?
-                {
-                    Some(user) => users.push(user),
-                    None => return Err(ApiError::session_required(realm)),
+                signed_in(state, realm, credentials, &mut users).await?;
+            }
+            Guard::Role { realm, role } => {
+                let user = signed_in(state, realm, credentials, &mut users).await?;
+                if !has_role(user, role) {
+                    return Err(ApiError::role_required(role));
                 }
             }
         }
     }
     Ok(users)
+}
+
+/// The user of this realm who is signed in; looked up once, however many guards
+/// ask.
+async fn signed_in<'a>(
+    state: &AppState,
+    realm: &str,
+    credentials: &Credentials,
+    users: &'a mut Vec<User>,
+) -> Result<&'a User, ApiError> {
+    let index = match users.iter().position(|user| user.realm == realm) {
+        Some(index) => index,
+        None => {
+            let accounts = &state.services.accounts;
+            let user = accounts.session_of(realm, credentials).await?;
+            users.push(user.ok_or_else(|| ApiError::session_required(realm))?);
+            users.len() - 1
+        }
+    };
+    users
+        .get(index)
+        .ok_or_else(|| ApiError::session_required(realm))
+}
+
+/// Whether the array `roles` of the user's document names the role.
+fn has_role(user: &User, role: &str) -> bool {
+    match user.document.get("roles") {
+        Some(Bson::Array(roles)) => roles.iter().any(|one| one.as_str() == Some(role)),
+        _ => false,
+    }
+}
+
+/// Whether the route's rate allows it, and the headers that tell how much is left.
+fn check_rate(
+    state: &AppState,
+    entry: &Entry,
+    users: &[User],
+    origin: &Origin,
+    headers: &HeaderMap,
+) -> Result<Option<HeaderMap>, ApiError> {
+    let Some(rate) = entry.route.terms.rate else {
+        return Ok(None);
+    };
+    let who = match (rate.per, users.first()) {
+        (RateScope::Everyone, _) => String::new(),
+        // No realm has a newline in it.
+        (RateScope::Caller, Some(user)) => format!("{}\n{}", user.realm, user.id),
+        (RateScope::Caller | RateScope::Address, _) => {
+            let hops = state.config.server.trusted_proxies;
+            rate::network(client_address(origin.peer, headers, hops)).to_string()
+        }
+    };
+    let route = &entry.route;
+    let key = (entry.plugin.name(), &route.path, &route.methods, who);
+    let verdict = state.rate_limits.take(key, rate);
+    let seconds = |time: std::time::Duration| time.as_millis().div_ceil(1000);
+    let policy = format!("\"default\";q={};w={}", rate.requests, seconds(rate.period));
+    let left = format!(
+        "\"default\";r={};t={}",
+        verdict.remaining,
+        seconds(verdict.reset)
+    );
+    let mut told = HeaderMap::with_capacity(2);
+    for (name, text) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, left)] {
+        told.insert(
+            name,
+            HeaderValue::try_from(text).map_err(ApiError::internal)?,
+        );
+    }
+    if verdict.admitted {
+        return Ok(Some(told));
+    }
+    Err(ApiError::new(
+        StatusCode::TOO_MANY_REQUESTS,
+        "rate_limited",
+        "This has been asked too often; try again later.",
+    )
+    .with_headers(told)
+    .with_retry_after(verdict.retry_after))
+}
+
+/// Who is at the other end: the peer, or whom the outermost of the proxies that
+/// the operator trusts has seen. What a client writes before that is not
+/// believed.
+fn client_address(peer: IpAddr, headers: &HeaderMap, trusted_proxies: usize) -> IpAddr {
+    let Some(nth) = trusted_proxies.checked_sub(1) else {
+        return peer;
+    };
+    let hops: Vec<&str> = headers
+        .get_all(X_FORWARDED_FOR)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .collect();
+    hops.iter()
+        .rev()
+        .nth(nth)
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(peer)
+}
+
+/// What can be said of the input before the body is read.
+fn check_input(entry: &Entry, request: &Request) -> Result<(), ApiError> {
+    let terms = &entry.route.terms;
+    if let Some(schema) = &terms.query {
+        let mismatches = schema.mismatches(request.uri().query().unwrap_or_default())?;
+        if !mismatches.is_empty() {
+            return Err(mismatch("query", &mismatches));
+        }
+    }
+    if !terms.media_types.is_empty() && !request.body().is_end_stream() {
+        let content_type = request.headers().get(header::CONTENT_TYPE);
+        if !terms.takes(content_type.and_then(|value| value.to_str().ok())) {
+            return Err(ApiError::unsupported_media_type(format!(
+                "The body has to be sent as {}.",
+                terms.media_types.join(" or ")
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// 422 for a body that does not fit.
+pub(crate) fn body_mismatch(mismatches: &[Mismatch]) -> ApiError {
+    mismatch("body", mismatches)
+}
+
+fn mismatch(what: &str, mismatches: &[Mismatch]) -> ApiError {
+    let detail = match mismatches.first() {
+        Some(one) if one.path.is_empty() => format!("The {what} does not fit: {}.", one.detail),
+        Some(one) => format!("The {what} does not fit at {}: {}.", one.path, one.detail),
+        None => format!("The {what} does not fit."),
+    };
+    let errors = mismatches.iter().map(|one| FieldError {
+        path: one.path.clone(),
+        rule: one.rule.clone(),
+        detail: one.detail.clone(),
+    });
+    ApiError::input_mismatch(detail, errors)
+}
+
+/// Under `coglex dev`: says so when a good answer is not what the route declares.
+/// Bodies that stream pass unread.
+async fn check_output(entry: &Entry, response: Response) -> Result<Response, ApiError> {
+    let whole = entry.plugin.door() == Door::Records && response.status().is_success();
+    let Some(schema) = entry.route.terms.output.as_ref().filter(|_| whole) else {
+        return Ok(response);
+    };
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.map_err(ApiError::internal)?.to_bytes();
+    let found = match serde_json::from_slice(&body) {
+        Ok(value) => schema.mismatches(&value).unwrap_or_default(),
+        Err(error) => vec![Mismatch {
+            path: String::new(),
+            rule: "type".to_owned(),
+            detail: format!("it is not JSON: {error}"),
+        }],
+    };
+    for one in found {
+        tracing::warn!(
+            plugin.name = entry.plugin.name(),
+            route = entry.route.path,
+            at = one.path,
+            rule = one.rule,
+            "an answer does not fit the route's schema: {}",
+            one.detail
+        );
+    }
+    Ok(Response::from_parts(parts, Body::from(body)))
 }
 
 /// The request as the app will get it: bounded, with the method that the route
@@ -178,6 +373,26 @@ mod tests {
         check("/hello/", "/");
         check("/hello?a=b", "/?a=b");
         check("/hello/x/y?a=b", "/x/y?a=b");
+    }
+
+    #[test]
+    fn only_trusted_proxies_tell_who_the_client_is() {
+        let check = |forwarded: &[&'static str], trusted: usize, expected: &str| {
+            let mut headers = HeaderMap::new();
+            for value in forwarded {
+                headers.append(X_FORWARDED_FOR, HeaderValue::from_static(value));
+            }
+            let peer = "10.0.0.1".parse().unwrap();
+            let found = client_address(peer, &headers, trusted);
+            assert_eq!(found.to_string(), expected, "{forwarded:?} {trusted}");
+        };
+        check(&["192.0.2.1"], 0, "10.0.0.1");
+        check(&["192.0.2.1"], 1, "192.0.2.1");
+        check(&["1.1.1.1, 192.0.2.1"], 1, "192.0.2.1");
+        check(&["1.1.1.1, 192.0.2.1", "10.0.0.2"], 2, "192.0.2.1");
+        check(&["1.1.1.1"], 2, "10.0.0.1");
+        check(&["nonsense"], 1, "10.0.0.1");
+        check(&[], 1, "10.0.0.1");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! handler in `routes` answers. Knows services by their methods, plugins only
 //! by `crate::gateway`.
 //!
-//! Around every route, in `front`: request id and span, one trailing slash
+//! Around every route, in `front`: request id, one trailing slash
 //! taken off, time limit, panics, problem bodies, `nosniff`. Around all routes,
 //! here: CORS when configured. In extractors: the API key, body size and time.
 
@@ -12,11 +12,13 @@ pub mod error;
 pub mod extract;
 pub mod front;
 mod routes;
+pub(crate) mod scope;
 pub mod server;
 mod stall;
 
-use axum::Router;
+use axum::handler::Handler as _;
 use axum::routing::{get, patch, post};
+use axum::{Router, middleware};
 use http::{HeaderName, HeaderValue, Method, header};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
@@ -46,7 +48,7 @@ fn router(state: AppState) -> anyhow::Result<Router> {
             post(execution::execute),
         )
         .method_not_allowed_fallback(method_not_allowed)
-        .fallback(gateway::handle)
+        .merge(apps(&state))
         .with_state(state);
     Ok(match cors {
         Some(cors) => router.layer(cors),
@@ -54,10 +56,31 @@ fn router(state: AppState) -> anyhow::Result<Router> {
     })
 }
 
+/// Whatever is not the server's own. The authors of apps get to see builds that
+/// failed, too.
+fn apps(state: &AppState) -> Router<AppState> {
+    if state.development {
+        let show = middleware::from_fn_with_state(state.clone(), crate::dev::show_errors);
+        Router::new().fallback(gateway::handle.layer(show))
+    } else {
+        Router::new().fallback(gateway::handle)
+    }
+}
+
 /// All behind the admin key: each handler takes an `extract::AdminKey` first.
 fn admin_routes() -> Router<AppState> {
     Router::new()
         .route("/plugins", get(admin::plugins::list))
+        .route(
+            "/plugins/{name}",
+            get(admin::plugins::show)
+                .put(admin::plugins::deploy)
+                .delete(admin::plugins::remove),
+        )
+        .route("/plugins/{name}/rollback", post(admin::plugins::roll_back))
+        .route("/plugins/{name}/enable", post(admin::plugins::enable))
+        .route("/plugins/{name}/disable", post(admin::plugins::disable))
+        .route("/plugins/{name}/logs", get(admin::plugins::logs))
         .route(
             "/collections/{collection}/schema",
             get(admin::schema::show)

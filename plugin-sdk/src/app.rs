@@ -11,7 +11,7 @@ mod route;
 use std::borrow::Cow;
 
 pub use export::DefineApp;
-pub use route::{Guard, RouteBuilder, api_key, authenticated};
+pub use route::{Cache, Guard, Rate, RouteBuilder, api_key, authenticated, role};
 
 use crate::error::{Error, Result};
 use crate::request::Request;
@@ -24,6 +24,9 @@ use route::Route;
 #[derive(Default)]
 pub struct App {
     routes: Vec<Route>,
+    /// The pattern that a request has matched: others need not be kept, and
+    /// nothing about a route but what answers it.
+    wanted: Option<String>,
 }
 
 macro_rules! methods {
@@ -51,6 +54,14 @@ impl App {
 
     fn route(&mut self, method: Option<&'static str>, path: Cow<'static, str>) -> RouteBuilder<'_> {
         RouteBuilder::new(self, method, path)
+    }
+
+    /// A table for one request.
+    fn wanting(route: &str) -> Self {
+        Self {
+            routes: Vec::new(),
+            wanted: Some(without_slash(route).to_owned()),
+        }
     }
 
     /// Answers a request as the server would have it answered, guards apart, for

@@ -60,6 +60,7 @@
 //! - [`storage`]: documents, with MongoDB's query language,
 //! - [`auth`]: who is calling,
 //! - [`config`]: settings from the operator,
+//! - [`client`]: requests to other servers,
 //! - [`log`]: the server's structured log,
 //! - the standard library's clocks, random numbers and standard output and error
 //!   (which land in the log). There are no files and no sockets.
@@ -101,6 +102,7 @@ mod app;
 mod args;
 pub mod auth;
 mod bindings;
+pub mod client;
 pub mod config;
 mod date_time;
 mod error;
@@ -112,7 +114,7 @@ mod request;
 mod response;
 pub mod storage;
 
-pub use app::{App, Guard, RouteBuilder, api_key, authenticated};
+pub use app::{App, Cache, Guard, Rate, RouteBuilder, api_key, authenticated, role};
 pub use args::Args;
 pub use date_time::{DateTime, NotADateTime};
 pub use error::{Error, OrStatus, Problem, Result};
@@ -127,8 +129,8 @@ pub use serde_json;
 /// Everything that a plugin usually needs: `use coglex_sdk::prelude::*;`
 pub mod prelude {
     pub use crate::{
-        App, Args, DateTime, Error, Functions, Id, Json, OrStatus, Problem, Request, Response,
-        Result, api_key, auth, authenticated, config, log, storage,
+        App, Args, Cache, DateTime, Error, Functions, Id, Json, OrStatus, Problem, Rate, Request,
+        Response, Result, api_key, auth, authenticated, client, config, log, role, storage,
     };
     pub use serde::{Deserialize, Serialize};
     pub use serde_json::{Value, json};

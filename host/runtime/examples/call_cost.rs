@@ -22,7 +22,7 @@ use coglex_services::documents::DocumentLimits;
 use coglex_services::storage::{
     DocumentStore, DocumentStream, Find, IndexSpec, Result as StoreResult, Update, UpdateOutcome,
 };
-use coglex_services::{Accounts, Documents, Services};
+use coglex_services::{Accounts, Documents, Kv, Services};
 use futures_util::StreamExt;
 use http_body_util::{BodyExt, Full};
 
@@ -114,6 +114,7 @@ async fn call(plugin: &Plugin) -> Result<(), Error> {
     let matched = RouteMatch {
         pattern: pattern.to_owned(),
         params: Vec::new(),
+        body: None,
     };
     let response = plugin.handle(request, matched, context).await?;
     response.into_body().collect().await?;
@@ -157,6 +158,7 @@ fn services() -> Services {
     };
     Services {
         documents: Documents::new(Arc::clone(&store), limits.clone()),
+        kv: Kv::new(Arc::clone(&store)),
         accounts: Accounts::new(store, auth, limits),
     }
 }

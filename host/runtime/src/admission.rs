@@ -9,8 +9,9 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::budget::Budget;
-use crate::engine::DESCRIBING;
+use crate::engine::{DESCRIBING, IDLE};
 use crate::error::CallError;
+use crate::nested;
 
 /// The instances of the pool, for all plugins; cheap to clone.
 #[derive(Clone)]
@@ -19,6 +20,8 @@ pub(crate) struct Instances {
     /// The most that calls of one plugin take.
     share: usize,
     describing: Arc<Semaphore>,
+    idle: Arc<Semaphore>,
+    nested: Arc<Semaphore>,
 }
 
 impl Instances {
@@ -28,7 +31,19 @@ impl Instances {
             serving: Arc::new(Semaphore::new(serving)),
             share: (serving / 2).max(1),
             describing: Arc::new(Semaphore::new(DESCRIBING as usize)),
+            idle: Arc::new(Semaphore::new(IDLE as usize)),
+            nested: nested::slots(),
         }
+    }
+
+    /// A place for an instance that waits for its next call, if one is free.
+    pub(crate) fn idle(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.idle).try_acquire_owned().ok()
+    }
+
+    /// A place for a guest that another guest has called, if one is free.
+    pub(crate) fn nested(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.nested).try_acquire_owned().ok()
     }
 
     /// A place for `describe()`; nothing if none is free for this long.
@@ -62,6 +77,11 @@ impl Admission {
             waiting: Semaphore::new(budget.queue.min(Semaphore::MAX_PERMITS)),
             wait: budget.queue_wait,
         }
+    }
+
+    /// The instances of the pool.
+    pub(crate) fn instances(&self) -> &Instances {
+        &self.instances
     }
 
     /// Lets a call in, now or after a short wait. It is over when the permit is

@@ -31,6 +31,10 @@ pub struct Budget {
     pub queue: usize,
     /// How long they wait before they are turned away.
     pub queue_wait: Duration,
+    /// Calls that one instance serves, one after the other; with 0 and 1 each has
+    /// a fresh one. Not a limit, so no ceiling lowers it: what leaks from a call
+    /// to the next is the plugin's own.
+    pub reuse: u32,
 }
 
 /// What the settings (`plugins.budget.*`) say when nobody has set them. In the
@@ -48,6 +52,7 @@ impl Default for Budget {
             concurrency: 256,
             queue: 256,
             queue_wait: Duration::from_secs(1),
+            reuse: 0,
         }
     }
 }
@@ -77,6 +82,8 @@ pub struct BudgetOverrides {
     pub queue: Option<u32>,
     /// [`Budget::queue_wait`] in milliseconds.
     pub queue_wait_ms: Option<u32>,
+    /// [`Budget::reuse`].
+    pub reuse: Option<u32>,
 }
 
 impl Budget {
@@ -106,6 +113,7 @@ impl Budget {
         );
         set(&mut self.queue, overrides.queue.map(|n| n as usize));
         set(&mut self.queue_wait, overrides.queue_wait_ms.map(millis));
+        set(&mut self.reuse, overrides.reuse);
         self
     }
 
@@ -123,6 +131,7 @@ impl Budget {
             concurrency: self.concurrency.min(max.concurrency),
             queue: self.queue.min(max.queue),
             queue_wait: self.queue_wait.min(max.queue_wait),
+            reuse: self.reuse,
         }
     }
 

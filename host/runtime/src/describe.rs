@@ -1,6 +1,8 @@
 //! What a plugin says about itself, checked: everything that comes out of
 //! `describe()` is a guest's word and ends up in tables and listings.
 
+mod terms;
+
 use std::collections::BTreeSet;
 
 use http::Method;
@@ -8,6 +10,8 @@ use http::Method;
 use crate::bindings::function::functions::FunctionInfo as WitFunction;
 use crate::bindings::gateway::app;
 use crate::error::LoadError;
+
+pub use terms::{CacheHints, Rate, RateScope, Terms};
 
 const MAX_ROUTES: usize = 1_000;
 const MAX_FUNCTIONS: usize = 1_000;
@@ -18,6 +22,8 @@ const MAX_SEGMENTS: usize = 32;
 const MAX_NAME: usize = 64;
 const MAX_SUMMARY: usize = 500;
 const MAX_COLLECTION: usize = 120;
+/// Schemas of all routes together; each is compiled.
+const MAX_SCHEMAS: usize = 1024 * 1024;
 
 /// One route of a gateway app.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +37,8 @@ pub struct Route {
     pub guards: Vec<Guard>,
     /// The largest body in bytes, where the app wants less than the server.
     pub body_limit: Option<u64>,
+    /// Rate, caching, kinds of bodies, schemas.
+    pub terms: Terms,
     /// One sentence for listings.
     pub summary: Option<String>,
 }
@@ -42,6 +50,13 @@ pub enum Guard {
     ApiKey,
     /// A session of a user of this collection.
     Authenticated(String),
+    /// A session of a user of this collection who has this role.
+    Role {
+        /// The users' collection.
+        realm: String,
+        /// The role.
+        role: String,
+    },
 }
 
 /// A function that clients call by name.
@@ -53,7 +68,7 @@ pub struct FunctionInfo {
     pub summary: Option<String>,
 }
 
-/// Checks the routes of an app.
+/// Checks the routes of an app. Compiles their schemas, which takes a while.
 pub(crate) fn routes(manifest: app::Manifest) -> Result<Vec<Route>, LoadError> {
     if manifest.routes.is_empty() {
         return Err(declares("an app without routes"));
@@ -64,10 +79,24 @@ pub(crate) fn routes(manifest: app::Manifest) -> Result<Vec<Route>, LoadError> {
             manifest.routes.len()
         )));
     }
+    let schemas = manifest.routes.iter().flat_map(|route| {
+        [
+            &route.body_schema,
+            &route.query_schema,
+            &route.output_schema,
+        ]
+        .into_iter()
+        .flatten()
+    });
+    if schemas.map(String::len).sum::<usize>() > MAX_SCHEMAS {
+        return Err(declares(format!(
+            "schemas of more than {MAX_SCHEMAS} bytes in all"
+        )));
+    }
     manifest.routes.into_iter().map(route).collect()
 }
 
-fn route(route: app::Route) -> Result<Route, LoadError> {
+fn route(mut route: app::Route) -> Result<Route, LoadError> {
     let path = path(&route.path).map_err(|why| {
         declares(format!(
             "the route {:?}, whose path {why}",
@@ -90,25 +119,44 @@ fn route(route: app::Route) -> Result<Route, LoadError> {
     if route.guards.len() > MAX_GUARDS {
         return Err(at(format!("more than {MAX_GUARDS} guards")));
     }
-    let guards = route.guards.into_iter().map(|guard| match guard {
-        app::Guard::ApiKey => Ok(Guard::ApiKey),
-        app::Guard::Authenticated(collection) if is_collection(&collection) => {
-            Ok(Guard::Authenticated(collection))
-        }
-        app::Guard::Authenticated(collection) => Err(at(format!(
-            "a guard on {:?}, which is not a collection's name",
-            shown(&collection)
-        ))),
-    });
+    let guards = std::mem::take(&mut route.guards);
+    let guards = guards.into_iter().map(|wanted| guard(wanted).map_err(&at));
     let guards = guards.collect::<Result<Vec<_>, _>>()?;
+    let terms = Terms::check(&mut route, !guards.is_empty()).map_err(&at)?;
     let summary = summary(route.summary).map_err(&at)?;
     Ok(Route {
         methods,
         guards,
         body_limit: route.body_limit,
+        terms,
         summary,
         path,
     })
+}
+
+fn guard(guard: app::Guard) -> Result<Guard, String> {
+    let realm = |collection: String| {
+        if is_collection(&collection) {
+            return Ok(collection);
+        }
+        Err(format!(
+            "a guard on {:?}, which is not a collection's name",
+            shown(&collection)
+        ))
+    };
+    match guard {
+        app::Guard::ApiKey => Ok(Guard::ApiKey),
+        app::Guard::Authenticated(collection) => realm(collection).map(Guard::Authenticated),
+        app::Guard::Role(app::Role { collection, name }) => {
+            if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
+                return Err(format!("a guard on the role {:?}", shown(&name)));
+            }
+            Ok(Guard::Role {
+                realm: realm(collection)?,
+                role: name,
+            })
+        }
+    }
 }
 
 /// The path without a trailing slash, or what is wrong with it.
@@ -311,7 +359,13 @@ mod tests {
                 path: "/a".to_owned(),
                 guards: vec![app::Guard::ApiKey],
                 body_limit: None,
+                media_types: Vec::new(),
+                rate: None,
+                cache: None,
                 summary: None,
+                body_schema: None,
+                query_schema: None,
+                output_schema: None,
             };
             change(&mut route);
             routes(app::Manifest {
@@ -333,6 +387,15 @@ mod tests {
         refused(
             route(|route| route.guards = vec![app::Guard::Authenticated(String::new())]),
             "guard",
+        );
+        let nobody = |route: &mut app::Route| {
+            let (collection, name) = ("users".to_owned(), String::new());
+            route.guards = vec![app::Guard::Role(app::Role { collection, name })];
+        };
+        refused(route(nobody), "a guard on the role \"\"");
+        refused(
+            route(|route| route.query_schema = Some("1".to_owned())),
+            "a schema of its query",
         );
         refused(
             route(|route| route.summary = Some("a\nb".to_owned())),

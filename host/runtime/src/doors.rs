@@ -16,6 +16,7 @@ use crate::credentials;
 use crate::error::{CallError, LoadError};
 use crate::limits::Spent;
 use crate::plugin::Shared;
+use crate::schema::Schema;
 use crate::state::Watch;
 
 pub use function::Failure;
@@ -46,6 +47,8 @@ pub struct RouteMatch {
     pub pattern: String,
     /// Parameters by name, percent-decoded, in the pattern's order.
     pub params: Vec<(String, String)>,
+    /// What the body has to look like.
+    pub body: Option<Schema>,
 }
 
 /// Runs a guest for a client: whatever ends it is logged, here and only here.
@@ -105,6 +108,11 @@ impl Ending {
         let name = &*shared.name;
         let request_id = &*watch.request_id;
         let stderr = Some(watch.log.last_words()).filter(|words| !words.is_empty());
+        match self.as_call_error() {
+            CallError::Deadline => shared.counts.deadline(),
+            CallError::Trapped => shared.counts.trap(),
+            _ => {}
+        }
         match self {
             Ending::Wall(wall) => tracing::error!(
                 plugin.name = name,

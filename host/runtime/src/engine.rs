@@ -26,9 +26,16 @@ pub(crate) const TABLES: u32 = 4;
 /// Guests that may `describe` at once, in slots that no call can take: a plugin
 /// can be loaded, and a bad one replaced, while others fill the pool.
 pub(crate) const DESCRIBING: u32 = 16;
+/// Guests that may wait for their next call, of all plugins that reuse theirs.
+/// They too have slots of their own.
+pub(crate) const IDLE: u32 = 64;
 
-/// An engine for `max_instances` calls at a time, and [`DESCRIBING`] more
-/// guests, of `max_memory` bytes each.
+/// Guests that other guests have called, of all plugins. Their slots are their
+/// own, so that no call waits for what its callers hold; see `nested`.
+pub(crate) const NESTED: u32 = 64;
+
+/// An engine for `max_instances` calls at a time, and [`DESCRIBING`], [`IDLE`] and
+/// [`NESTED`] more guests, of `max_memory` bytes each.
 pub(crate) fn engine(max_instances: u32, max_memory: usize) -> Result<Engine, RuntimeError> {
     let mut config = Config::new();
     config
@@ -48,7 +55,7 @@ pub(crate) fn engine(max_instances: u32, max_memory: usize) -> Result<Engine, Ru
 /// Slots that are made once and reused, so that a fresh instance costs no
 /// `mmap` and few page faults.
 fn pool(max_instances: u32, max_memory: usize) -> PoolingAllocationConfig {
-    let guests = max_instances.saturating_add(DESCRIBING);
+    let guests = max_instances.saturating_add(DESCRIBING + IDLE + NESTED);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(guests)
         .total_core_instances(guests.saturating_mul(CORE_INSTANCES))

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::doors::BoxError;
+use crate::schema::Mismatch;
 
 /// Why there is no runtime.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +22,17 @@ pub enum RuntimeError {
         #[source]
         source: std::io::Error,
     },
+    /// The certificate authorities for guests' requests cannot be read.
+    #[error("the certificate authorities in {path} cannot be used: {why}")]
+    Authorities {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// TLS for guests' requests cannot be set up.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(String),
     /// The thread that interrupts guests cannot be started.
     #[error("the thread that interrupts plugins cannot be started")]
     Ticker(#[source] std::io::Error),
@@ -123,6 +135,13 @@ pub enum CallError {
     /// The request's body is larger than the route takes.
     #[error("the body is too large")]
     PayloadTooLarge,
+    /// The request's body is not JSON, where the route takes nothing else; the
+    /// text is for the client.
+    #[error("{0}")]
+    NotJson(String),
+    /// The request's body does not fit the route's schema.
+    #[error("the body does not fit the route's schema")]
+    Mismatch(Vec<Mismatch>),
     /// The guest could not be started, or what it needs is not there.
     #[error("the plugin cannot be started, or what it needs is not there")]
     Unavailable,

@@ -12,9 +12,11 @@
 //! - [`Budget`], [`Ask`], [`Policy`]: what a call may cost, what a plugin asks
 //!   for, what the operator says.
 //! - `engine`, `cache`: wasmtime's settings, and compiled code on disk.
-//! - `link`, `describe`: which imports a plugin gets; what it says of itself.
+//! - `link`, `describe`, `schema`: which imports a plugin gets; what it says of
+//!   itself; what it lets in.
 //! - `doors`: how a request or a function call enters a guest and comes out.
 //! - `state`, `limits`, `output`: what one call owns, and what stops it.
+//! - `reuse`: instances that serve several calls, for plugins that ask for it.
 //! - `interfaces`: host functions, each a service call with the same caller and
 //!   the same checks as over HTTP.
 //! - `bindings`: the code generated from `wit/`.
@@ -31,20 +33,28 @@ mod cache;
 mod credentials;
 mod describe;
 mod doors;
+mod egress;
 mod engine;
 mod error;
+mod inspect;
 mod interfaces;
 mod limits;
 mod link;
+mod nested;
 mod output;
 mod plugin;
+mod reuse;
 mod runtime;
+mod schema;
 mod state;
 
-pub use ask::{Allow, Ask, Policy};
+pub use ask::{Allow, Ask, PluginSecret, Policy};
 pub use budget::{Budget, BudgetOverrides};
-pub use describe::{FunctionInfo, Guard, Route};
+pub use describe::{CacheHints, FunctionInfo, Guard, Rate, RateScope, Route, Terms};
 pub use doors::{BoxError, Door, Failure, RequestBody, ResponseBody, RouteMatch};
 pub use error::{CallError, LoadError, RuntimeError};
-pub use plugin::{CallContext, Plugin};
-pub use runtime::{Runtime, RuntimeSettings};
+pub use inspect::imports;
+pub use nested::FindFunction;
+pub use plugin::{CallContext, CallCounts, Plugin};
+pub use runtime::{MAX_WASM, Runtime, RuntimeSettings};
+pub use schema::{Mismatch, QuerySchema, Schema};

@@ -30,11 +30,11 @@ const LINE_COST: usize = 64;
 /// Where the lines of one call go.
 pub(crate) struct GuestLog {
     plugin: Arc<str>,
-    request_id: Arc<str>,
     state: Mutex<State>,
 }
 
 struct State {
+    request_id: Arc<str>,
     left: usize,
     cut: bool,
     stdout: Vec<u8>,
@@ -53,8 +53,8 @@ impl GuestLog {
     pub(crate) fn new(plugin: Arc<str>, request_id: Arc<str>, limit: usize) -> Self {
         Self {
             plugin,
-            request_id,
             state: Mutex::new(State {
+                request_id,
                 left: limit,
                 cut: false,
                 stdout: Vec::new(),
@@ -62,6 +62,27 @@ impl GuestLog {
                 tail: VecDeque::new(),
             }),
         }
+    }
+
+    /// Starts over for another call.
+    pub(crate) fn begin(&self, request_id: Arc<str>, limit: usize) {
+        self.flush();
+        let mut state = self.lock();
+        state.request_id = request_id;
+        state.left = limit;
+        state.cut = false;
+        state.tail.clear();
+    }
+
+    /// Bytes that the call may still log.
+    pub(crate) fn left(&self) -> usize {
+        self.lock().left
+    }
+
+    /// Counts what a call of another plugin has logged for this one.
+    pub(crate) fn take(&self, bytes: usize) {
+        let mut state = self.lock();
+        state.left = state.left.saturating_sub(bytes);
     }
 
     /// A line through `coglex:log`.
@@ -174,13 +195,14 @@ impl GuestLog {
     }
 
     fn emit(&self, level: Level, message: &str, fields: &str) {
+        let request_id = Arc::clone(&self.lock().request_id);
         macro_rules! emit {
             ($level:expr) => {
                 tracing::event!(
                     target: TARGET,
                     $level,
                     plugin.name = &*self.plugin,
-                    request.id = &*self.request_id,
+                    request.id = &*request_id,
                     fields = (!fields.is_empty()).then_some(fields),
                     "{message}"
                 )

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use coglex_services::accounts::User;
 use coglex_services::caller::Credentials;
@@ -13,14 +14,18 @@ use wasmtime::component::InstancePre;
 use wasmtime_wasi_http::p2::bindings::exports::wasi::http::incoming_handler;
 
 use crate::admission::Admission;
+use crate::ask::PluginSecret;
 use crate::bindings::{function::functions, gateway::handler};
 use crate::bodies::BodyMemory;
 use crate::budget::Budget;
 use crate::credentials;
 use crate::describe::{FunctionInfo, Route};
 use crate::doors::{self, Door, Failure, RequestBody, ResponseBody, RouteMatch};
+use crate::egress::Tls;
 use crate::error::CallError;
 use crate::limits::LongLane;
+use crate::nested::Directory;
+use crate::reuse::Reuse;
 use crate::state::InstanceState;
 
 /// A loaded plugin, cheap to clone. It never changes: a new file is a new
@@ -46,18 +51,64 @@ pub(crate) struct Shared {
     pub(crate) caller: Caller,
     pub(crate) services: Services,
     pub(crate) settings: BTreeMap<String, String>,
+    pub(crate) secrets: BTreeMap<String, PluginSecret>,
     pub(crate) budget: Budget,
     pub(crate) admission: Admission,
+    pub(crate) counts: Counts,
     pub(crate) lane: LongLane,
     pub(crate) bodies: BodyMemory,
+    /// Where functions are found that it may call.
+    pub(crate) directory: Directory,
+    /// Its share of nested calls; see `nested`.
+    pub(crate) nested: Arc<Semaphore>,
     /// Turns at the store; see `interfaces::storage`.
     pub(crate) storage: Semaphore,
+    pub(crate) tls: Tls,
+    /// Turns at connecting to other servers; see `egress`.
+    pub(crate) connections: Arc<Semaphore>,
+}
+
+/// What calls of a plugin came to since it was loaded.
+#[derive(Default)]
+pub(crate) struct Counts {
+    calls: AtomicU64,
+    traps: AtomicU64,
+    deadlines: AtomicU64,
+}
+
+impl Counts {
+    /// A call has begun.
+    pub(crate) fn call(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A call was ended by a trap or by a budget other than time.
+    pub(crate) fn trap(&self) {
+        self.traps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A call was ended by its time budget.
+    pub(crate) fn deadline(&self) {
+        self.deadlines.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What calls of a plugin came to since it was loaded. Numbers of one moment,
+/// not of one instant: calls go on while they are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallCounts {
+    /// Calls that were made, those that were turned away included.
+    pub calls: u64,
+    /// Calls that ended in a trap: a fault, or a spent budget other than time.
+    pub traps: u64,
+    /// Calls that spent their time.
+    pub deadlines: u64,
 }
 
 /// The export that answers HTTP requests.
 pub(crate) enum HttpDoor {
     None,
-    Records(handler::GuestIndices),
+    Records(handler::GuestIndices, Reuse<handler::Guest>),
     WasiHttp(incoming_handler::GuestIndices),
 }
 
@@ -97,7 +148,7 @@ impl Plugin {
     pub fn door(&self) -> Door {
         match self.0.http {
             HttpDoor::None => Door::None,
-            HttpDoor::Records(_) => Door::Records,
+            HttpDoor::Records(..) => Door::Records,
             HttpDoor::WasiHttp(_) => Door::WasiHttp,
         }
     }
@@ -117,6 +168,16 @@ impl Plugin {
         &self.0.shared.budget
     }
 
+    /// How its calls went since it was loaded.
+    pub fn counts(&self) -> CallCounts {
+        let counts = &self.0.shared.counts;
+        CallCounts {
+            calls: counts.calls.load(Ordering::Relaxed),
+            traps: counts.traps.load(Ordering::Relaxed),
+            deadlines: counts.deadlines.load(Ordering::Relaxed),
+        }
+    }
+
     /// Has it answer a request. Guards and the body's limit are the caller's to
     /// check; the server's own credentials are taken out here, for both doors.
     /// Dropping the future, or the response's body, ends the guest.
@@ -129,13 +190,15 @@ impl Plugin {
         let Loaded {
             shared, pre, http, ..
         } = &*self.0;
+        shared.counts.call();
         credentials::strip(request.headers_mut(), &shared.services.accounts);
         match http {
-            HttpDoor::Records(door) => {
+            HttpDoor::Records(door, reuse) => {
+                let door = (door, reuse);
                 doors::records::handle(shared, pre, door, request, matched, context).await
             }
             HttpDoor::WasiHttp(door) => {
-                doors::wasi_http::handle(shared, pre, door, request, context).await
+                doors::wasi_http::handle(shared, pre, door, request, matched, context).await
             }
             HttpDoor::None => Err(CallError::InvalidRequest(
                 "This plugin answers no requests.".to_owned(),
@@ -162,12 +225,31 @@ impl Plugin {
         let known = functions.iter().any(|info| info.name == function);
         match door {
             Some(door) if known => {
+                shared.counts.call();
                 doors::function::call(shared, pre, door, function, args, kwargs, context).await
             }
             _ => Err(CallError::InvalidRequest(
                 "There is no function of this name.".to_owned(),
             )),
         }
+    }
+}
+
+impl Plugin {
+    /// What it takes to run one of its functions.
+    pub(crate) fn function_door(
+        &self,
+        function: &str,
+    ) -> Option<(
+        &Arc<Shared>,
+        &InstancePre<InstanceState>,
+        &functions::GuestIndices,
+    )> {
+        let loaded = &*self.0;
+        let known = loaded.functions.iter().any(|info| info.name == function);
+        let door = loaded.function.as_ref().filter(|_| known)?;
+        loaded.shared.counts.call();
+        Some((&loaded.shared, &loaded.pre, door))
     }
 }
 

@@ -22,16 +22,19 @@ use crate::budget::Budget;
 use crate::cache::Cache;
 use crate::describe::{self, FunctionInfo, Route};
 use crate::doors;
+use crate::egress::{MAX_CONNECTIONS, Tls};
 use crate::engine;
 use crate::error::{LoadError, RuntimeError};
 use crate::interfaces::storage::MAX_AT_STORE;
 use crate::limits::LongLane;
 use crate::link;
-use crate::plugin::{CallContext, HttpDoor, Loaded, Plugin, Shared};
+use crate::nested::{self, Directory, FindFunction};
+use crate::plugin::{CallContext, Counts, HttpDoor, Loaded, Plugin, Shared};
+use crate::reuse::Reuse;
 use crate::state::{InstanceState, Phase, Watch, store};
 
-/// A component with an interpreter in it has some 40 MB.
-const MAX_WASM: usize = 128 * 1024 * 1024;
+/// Bytes that a component may have. One with an interpreter in it has some 40 MB.
+pub const MAX_WASM: usize = 128 * 1024 * 1024;
 
 /// How long a load waits for a place to `describe` in.
 const DESCRIBE_WAIT: Duration = Duration::from_secs(10);
@@ -48,6 +51,9 @@ pub struct RuntimeSettings {
     /// past it a request is turned away. Bodies that stream to a guest are not
     /// held.
     pub body_memory: usize,
+    /// A PEM file of certificate authorities that are believed when guests send
+    /// requests, beside those that browsers believe.
+    pub egress_authorities: Option<PathBuf>,
     /// The budget of a call, unless plugin and operator say otherwise.
     pub budget: Budget,
     /// What a plugin can ask for at most; the default budget if absent.
@@ -60,6 +66,7 @@ impl Default for RuntimeSettings {
             cache_dir: None,
             max_instances: 512,
             body_memory: 256 * 1024 * 1024,
+            egress_authorities: None,
             budget: Budget::default(),
             max_budget: None,
         }
@@ -78,6 +85,8 @@ struct Inner {
     lane: LongLane,
     bodies: BodyMemory,
     instances: Instances,
+    directory: Directory,
+    tls: Tls,
     /// What the pool's slots can hold.
     max_memory: usize,
 }
@@ -101,6 +110,7 @@ impl Runtime {
         let lane = LongLane::new(cores);
         let bodies = BodyMemory::new(settings.body_memory);
         let instances = Instances::new(settings.max_instances);
+        let tls = Tls::new(settings.egress_authorities.as_deref())?;
         Ok(Self(Arc::new(Inner {
             engine,
             cache,
@@ -109,8 +119,16 @@ impl Runtime {
             lane,
             bodies,
             instances,
+            directory: Directory::default(),
+            tls,
             max_memory,
         })))
+    }
+
+    /// Says where functions are found that guests call. Once; who keeps plugins
+    /// does it.
+    pub fn find_functions_by(&self, find: FindFunction) {
+        self.0.directory.set(find);
     }
 
     /// Loads a component. `beside` is the text of `NAME.toml`, where there is
@@ -202,16 +220,15 @@ impl Inner {
     fn share(&self, name: &str, ask: &Ask, granted: &Grants, policy: Policy) -> Arc<Shared> {
         let Policy {
             settings,
+            secrets,
             budget: operator,
-            ..
-        } = policy;
-        let RuntimeSettings {
-            budget: default,
+            default_budget,
             max_budget,
             ..
-        } = &self.settings;
-        let mut budget =
-            effective_budget(default, max_budget.as_ref(), &ask.budget, operator.as_ref());
+        } = policy;
+        let default = default_budget.as_ref().unwrap_or(&self.settings.budget);
+        let ceiling = max_budget.as_ref().or(self.settings.max_budget.as_ref());
+        let mut budget = effective_budget(default, ceiling, &ask.budget, operator.as_ref());
         if budget.memory_bytes > self.max_memory {
             tracing::warn!(
                 plugin.name = name,
@@ -220,19 +237,22 @@ impl Inner {
             );
             budget.memory_bytes = self.max_memory;
         }
-        let caller = PluginCaller {
-            name: name.to_owned(),
-            grants: granted.clone(),
-        };
+        let caller = PluginCaller::new(name, granted.clone());
         Arc::new(Shared {
             name: name.into(),
             caller: Caller::Plugin(Arc::new(caller)),
             services: self.services.clone(),
             settings,
+            secrets,
+            counts: Counts::default(),
             admission: Admission::new(&budget, self.instances.clone()),
             lane: self.lane.clone(),
             bodies: self.bodies.clone(),
+            directory: self.directory.clone(),
+            nested: Arc::new(Semaphore::new(nested::SHARE)),
             storage: Semaphore::new(MAX_AT_STORE),
+            tls: self.tls.clone(),
+            connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
             budget,
         })
     }
@@ -252,7 +272,10 @@ impl Inner {
         let manifest = described
             .await
             .map_err(|ending| ending.as_load_error(&watch))?;
-        describe::routes(manifest)
+        // Compiles schemas.
+        tokio::task::spawn_blocking(move || describe::routes(manifest))
+            .await
+            .map_err(|error| LoadError::Internal(error.into()))?
     }
 
     async fn functions(
@@ -327,14 +350,15 @@ impl Exports {
             .transpose()
             .map_err(misfit)?;
         let http = if has(HANDLER) {
-            HttpDoor::Records(handler::GuestIndices::new(pre).map_err(misfit)?)
+            let door = handler::GuestIndices::new(pre).map_err(misfit)?;
+            HttpDoor::Records(door, Reuse::new())
         } else if has(WASI) {
             HttpDoor::WasiHttp(incoming_handler::GuestIndices::new(pre).map_err(misfit)?)
         } else {
             HttpDoor::None
         };
         match (&app, &http) {
-            (None, HttpDoor::Records(_)) => {
+            (None, HttpDoor::Records(..)) => {
                 return Err(LoadError::HalfAnApp {
                     has: HANDLER,
                     lacks: APP,

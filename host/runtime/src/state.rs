@@ -1,21 +1,21 @@
-//! What one call owns: the data of its store. Made for a call, dropped after it,
-//! whatever happened; never used twice.
+//! What one call owns: the data of its store. Made for a call and dropped after
+//! it, whatever happened; used for another only where the plugin asks for that
+//! (see `reuse`) and the call has ended well.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use coglex_services::Caller;
 use coglex_services::accounts::User;
 use coglex_services::caller::Credentials;
-use http_body_util::combinators::UnsyncBoxBody;
 use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
-use wasmtime_wasi_http::{
-    RequestOptions, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
-};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::budget::Budget;
+use crate::egress::Egress;
 use crate::limits::{Allocations, CpuClock, Quota, Spent};
 use crate::output::{GuestLog, Output, Stream};
 use crate::plugin::{CallContext, Shared};
@@ -42,12 +42,16 @@ pub(crate) struct InstanceState {
     pub(crate) table: ResourceTable,
     /// Cursors that are open.
     pub(crate) cursors: usize,
+    /// What the guest has computed.
+    pub(crate) clock: Arc<CpuClock>,
     phase: Phase,
-    quota: Quota,
+    pub(crate) quota: Quota,
     allocations: Allocations,
-    wasi: WasiCtx,
+    /// Made when it is first asked for: a guest that prints nothing and asks for
+    /// no time has no use for it, and making it is a tenth of a short call.
+    wasi: Option<WasiCtx>,
     http: WasiHttpCtx,
-    egress: NoEgress,
+    pub(crate) egress: Egress,
 }
 
 /// Who is served.
@@ -56,6 +60,10 @@ pub(crate) struct Call {
     pub(crate) credentials: Credentials,
     /// Users that guards, or the guest before, have looked up.
     pub(crate) users: Vec<User>,
+    /// As whom it asks services, once that was asked.
+    pub(crate) caller: Option<Caller>,
+    /// Calls around it: none around a client's.
+    pub(crate) depth: u8,
     /// When the call is cut.
     deadline: Instant,
 }
@@ -97,6 +105,8 @@ pub(crate) fn store(
         log: Arc::clone(&log),
         memory_refused: allocations.refused(),
     };
+    let deadline = Instant::now() + budget.wall;
+    let egress = Egress::new(shared, &request_id, phase, budget, deadline);
     let mut table = ResourceTable::new();
     table.set_max_capacity(MAX_HANDLES);
     let state = InstanceState {
@@ -105,9 +115,12 @@ pub(crate) fn store(
             request_id,
             credentials: context.credentials,
             users: context.users,
-            deadline: Instant::now() + budget.wall,
+            caller: None,
+            depth: 0,
+            deadline,
         },
-        wasi: wasi(&log),
+        clock: Arc::clone(&watch.clock),
+        wasi: None,
         log,
         table,
         cursors: 0,
@@ -115,7 +128,7 @@ pub(crate) fn store(
         quota: Quota::new(budget),
         allocations,
         http: WasiHttpCtx::new(),
-        egress: NoEgress,
+        egress,
     };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.allocations);
@@ -128,11 +141,48 @@ pub(crate) fn store(
             .saturating_add(64 * 1024),
     );
     store.set_max_component_handles(MAX_HANDLES);
-    store.set_epoch_deadline(1);
-    let clock = Arc::clone(&watch.clock);
-    let cpu = budget.cpu;
-    store.epoch_deadline_callback(move |_| clock.tick(cpu));
+    run_by(&mut store, &watch.clock, budget.cpu);
     (store, watch)
+}
+
+/// Makes a store that has served a call ready for another.
+pub(crate) fn renew(
+    store: &mut Store<InstanceState>,
+    shared: &Shared,
+    context: CallContext,
+) -> Watch {
+    let budget = &shared.budget;
+    let request_id: Arc<str> = context.request_id.into();
+    let deadline = Instant::now() + budget.wall;
+    let state = store.data_mut();
+    state.log.begin(Arc::clone(&request_id), budget.log_bytes);
+    let watch = Watch {
+        request_id: Arc::clone(&request_id),
+        clock: Arc::new(CpuClock::new(shared.lane.clone())),
+        log: Arc::clone(&state.log),
+        memory_refused: state.allocations.refused(),
+    };
+    let shared = &state.shared;
+    state.egress = Egress::new(shared, &request_id, state.phase, budget, deadline);
+    state.quota = Quota::new(budget);
+    state.call = Call {
+        request_id,
+        credentials: context.credentials,
+        users: context.users,
+        caller: None,
+        depth: 0,
+        deadline,
+    };
+    state.clock = Arc::clone(&watch.clock);
+    run_by(store, &watch.clock, budget.cpu);
+    watch
+}
+
+/// Has the guest yield at every epoch, and stop when the clock says so.
+fn run_by(store: &mut Store<InstanceState>, clock: &Arc<CpuClock>, cpu: Duration) {
+    store.set_epoch_deadline(1);
+    let clock = Arc::clone(clock);
+    store.epoch_deadline_callback(move |_| clock.tick(cpu));
 }
 
 /// WASI without arguments, environment, files or network; standard output and
@@ -142,7 +192,8 @@ fn wasi(log: &Arc<GuestLog>) -> WasiCtx {
         .stdout(Output::new(Arc::clone(log), Stream::Out))
         .stderr(Output::new(Arc::clone(log), Stream::Err))
         .max_random_size(MAX_RANDOM)
-        // Second walls: no socket interface is linked, see `link`.
+        // The wall: socket interfaces are linked, see `link`, but without these
+        // no socket can be made and no name looked up.
         .allow_tcp(false)
         .allow_udp(false)
         .allow_ip_name_lookup(false)
@@ -175,7 +226,7 @@ impl Call {
 impl WasiView for InstanceState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView {
-            ctx: &mut self.wasi,
+            ctx: self.wasi.get_or_insert_with(|| wasi(&self.log)),
             table: &mut self.table,
         }
     }
@@ -188,39 +239,5 @@ impl WasiHttpView for InstanceState {
             table: &mut self.table,
             ctx: &mut self.http,
         }
-    }
-}
-
-/// Refuses every outgoing request. Guests of the standard proxy world import
-/// `wasi:http/outgoing-handler` whether they use it or not, so it is linked, and
-/// answers `HTTP-request-denied`.
-struct NoEgress;
-
-type Body = UnsyncBoxBody<bytes::Bytes, wasmtime_wasi_http::Error>;
-type Ending = Box<dyn Future<Output = Result<(), wasmtime_wasi_http::Error>> + Send>;
-
-impl WasiHttpHooks for NoEgress {
-    fn send_request(
-        &mut self,
-        _request: http::Request<Body>,
-        _options: Option<RequestOptions>,
-        _sent: Ending,
-    ) -> Box<
-        dyn Future<Output = Result<(http::Response<Body>, Ending), wasmtime_wasi_http::Error>>
-            + Send,
-    > {
-        Box::new(std::future::ready(Err(
-            wasmtime_wasi_http::Error::HttpRequestDenied,
-        )))
-    }
-
-    // Two chunks of 64 KiB in flight rather than one of 1 MiB: less held for a
-    // client that reads slowly.
-    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
-        64 * 1024
-    }
-
-    fn p2_outgoing_body_buffer_chunks(&mut self) -> usize {
-        2
     }
 }

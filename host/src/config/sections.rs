@@ -43,6 +43,8 @@ pub struct ServerConfig {
     /// Time to send a buffered body.
     #[serde(deserialize_with = "period")]
     pub body_timeout: Duration,
+    /// Proxies that set `X-Forwarded-For`.
+    pub trusted_proxies: usize,
     /// Time without a client taking a byte of its response.
     #[serde(deserialize_with = "period")]
     pub write_timeout: Duration,
@@ -136,6 +138,8 @@ pub struct PluginsConfig {
     pub dir: Option<PathBuf>,
     /// Whether the folder is watched.
     pub watch: bool,
+    /// PEM file of certificate authorities that plugins' requests believe, too.
+    pub egress_authorities: Option<PathBuf>,
     /// Budget of every call.
     pub budget: BudgetConfig,
     /// What each plugin may touch, by its name.
@@ -144,6 +148,10 @@ pub struct PluginsConfig {
     /// What a call of each plugin may spend where it differs, by its name.
     #[serde(default)]
     pub budgets: BTreeMap<String, BudgetOverrides>,
+    /// What plugins can ask for at most, where that is more or less than
+    /// `budget`.
+    #[serde(default)]
+    pub max_budget: BudgetOverrides,
     /// What each plugin can read through `coglex:config`, by its name.
     #[serde(default)]
     pub settings: BTreeMap<String, BTreeMap<String, Json>>,

@@ -169,6 +169,13 @@ pub static SETTINGS: &[Setting] = &[
         aliases: &[],
     },
     Setting {
+        name: "server.trusted_proxies",
+        kind: Kind::Count { min: 0, max: 16 },
+        default: Is("0"),
+        help: "How many proxies in front of the server set X-Forwarded-For; limits by address then count the clients that the outermost of them has seen. With 0 the header is not believed.",
+        aliases: &[],
+    },
+    Setting {
         name: "server.write_timeout",
         kind: Kind::Period { min_ms: 100 },
         default: Is("30s"),
@@ -317,6 +324,13 @@ pub static SETTINGS: &[Setting] = &[
         aliases: &[],
     },
     Setting {
+        name: "plugins.egress_authorities",
+        kind: Kind::Text,
+        default: Computed("only those that browsers believe"),
+        help: "PEM file of certificate authorities that plugins' requests believe, too.",
+        aliases: &[],
+    },
+    Setting {
         name: "plugins.budget.memory",
         kind: Kind::Size {
             min: 64 << 10,
@@ -423,9 +437,15 @@ pub static SETTINGS: &[Setting] = &[
     },
 ];
 
-/// Tables of `coglex.toml` that hold one entry per plugin. They have no
-/// environment names or flags, since their keys are not known beforehand.
-pub(super) const FREE_TABLES: &[&str] = &["plugins.allow", "plugins.settings", "plugins.budgets"];
+/// Tables of `coglex.toml` that hold one entry per plugin, which have no
+/// environment names or flags since their keys are not known beforehand; and
+/// the ceiling of budgets, whose keys are those of `plugins.budgets`.
+pub(super) const FREE_TABLES: &[&str] = &[
+    "plugins.allow",
+    "plugins.settings",
+    "plugins.budgets",
+    "plugins.max_budget",
+];
 
 /// The setting of this name.
 pub(super) fn find(name: &str) -> Option<&'static Setting> {

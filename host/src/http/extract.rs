@@ -1,6 +1,8 @@
 //! What handlers take: guards, paths, queries and bodies that are checked as
 //! they are read. Every refusal is an [`ApiError`].
 
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -53,6 +55,26 @@ impl FromRequestParts<AppState> for AdminKey {
     }
 }
 
+/// Where a request comes from: what `front` notes on every request.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// Its id, as in the log and the `X-Request-Id` header.
+    pub id: Arc<str>,
+    /// The address at the other end of the connection, a client's or a proxy's.
+    pub peer: IpAddr,
+}
+
+impl<S: Sync> FromRequestParts<S> for Origin {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let origin = parts.extensions.get::<Self>().cloned();
+        origin.ok_or_else(|| {
+            ApiError::internal("the request has no id: it did not come through `front`")
+        })
+    }
+}
+
 /// The request's id, as in the log and the `X-Request-Id` header.
 #[derive(Debug, Clone)]
 pub struct RequestId(pub String);
@@ -60,11 +82,9 @@ pub struct RequestId(pub String);
 impl<S: Sync> FromRequestParts<S> for RequestId {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        let id = parts.extensions.get::<Self>().cloned();
-        id.ok_or_else(|| {
-            ApiError::internal("the request has no id: it did not come through `front`")
-        })
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let origin = Origin::from_request_parts(parts, state).await?;
+        Ok(Self(origin.id.to_string()))
     }
 }
 

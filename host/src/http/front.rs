@@ -1,13 +1,14 @@
-//! What happens to every request before and after the router: an id and a span,
+//! What happens to every request before and after the router: an id, by which the log knows it,
 //! the trailing slash, the time limit, panics, problem bodies, and the headers
 //! that every response carries. Plain code instead of a stack of layers, so that
 //! the order can be read and nothing is boxed twice.
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -18,10 +19,10 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use tower::ServiceExt as _;
-use tracing::Instrument as _;
 
 use super::error::{ApiError, write_problem};
-use super::extract::RequestId;
+use super::extract::Origin;
+use super::scope::{self, Subject};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -38,9 +39,10 @@ impl Front {
         Self { router, timeout }
     }
 
-    /// Answers one request; never fails, never panics.
+    /// Answers one request from a peer; never fails, never panics.
     pub fn answer<B>(
         &self,
+        peer: IpAddr,
         request: http::Request<B>,
     ) -> impl Future<Output = Result<Response, Infallible>> + use<B>
     where
@@ -52,9 +54,15 @@ impl Front {
         let start = Instant::now();
         let (mut parts, body) = request.into_parts();
         let id = request_id(&parts.headers);
-        let span =
-            tracing::info_span!("request", id, method = %parts.method, path = parts.uri.path());
-        parts.extensions.insert(RequestId(id.clone()));
+        let subject = Arc::new(Subject {
+            id: Arc::clone(&id),
+            method: parts.method.clone(),
+            uri: parts.uri.clone(),
+        });
+        parts.extensions.insert(Origin {
+            id: Arc::clone(&id),
+            peer,
+        });
         if let Some(uri) = without_trailing_slash(&parts.uri) {
             parts
                 .extensions
@@ -77,7 +85,7 @@ impl Front {
                 header::X_CONTENT_TYPE_OPTIONS,
                 HeaderValue::from_static("nosniff"),
             );
-            if let Ok(value) = HeaderValue::try_from(id) {
+            if let Ok(value) = HeaderValue::from_str(&id) {
                 headers.insert(X_REQUEST_ID, value);
             }
             tracing::debug!(
@@ -88,24 +96,24 @@ impl Front {
             );
             Ok(response)
         };
-        answer.instrument(span)
+        scope::within(subject, answer)
     }
 }
 
 /// The client's own id if it is fit to be written into logs and headers, else a
 /// fresh one.
-fn request_id(headers: &HeaderMap) -> String {
+fn request_id(headers: &HeaderMap) -> Arc<str> {
     let given = headers.get(X_REQUEST_ID).map(HeaderValue::as_bytes);
     match given {
         Some(id) if (1..=64).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic) => {
-            String::from_utf8_lossy(id).into_owned()
+            String::from_utf8_lossy(id).into()
         }
         _ => fresh_id(),
     }
 }
 
 /// Unique among all servers by its first half, within this one by its second.
-fn fresh_id() -> String {
+fn fresh_id() -> Arc<str> {
     static SERVER: LazyLock<u64> = LazyLock::new(|| {
         // An id is no secret: without randomness the clock tells servers apart.
         getrandom::u64().unwrap_or_else(|_| {
@@ -114,11 +122,8 @@ fn fresh_id() -> String {
         })
     });
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    format!(
-        "{:012x}-{:x}",
-        *SERVER >> 16,
-        NEXT.fetch_add(1, Ordering::Relaxed)
-    )
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("{:012x}-{number:x}", *SERVER >> 16).into()
 }
 
 /// The URI that the router sees when the client's has a trailing slash: every
@@ -157,7 +162,10 @@ mod tests {
             Router::new().route("/", get(move || Box::pin(slow()) as BoxFuture<'static, ()>));
         let front = Front::new(router, Duration::from_millis(20));
         let response = front
-            .answer(http::Request::new(Body::empty()))
+            .answer(
+                IpAddr::from([127, 0, 0, 1]),
+                http::Request::new(Body::empty()),
+            )
             .await
             .unwrap();
         let status = response.status().as_u16();
@@ -218,11 +226,11 @@ mod tests {
             );
             request_id(&headers)
         };
-        assert_eq!(id("abc-1"), "abc-1");
+        assert_eq!(&*id("abc-1"), "abc-1");
         let longest = "x".repeat(64);
-        assert_eq!(id(&longest), longest);
+        assert_eq!(*id(&longest), *longest);
         for bad in ["", "a b", "é", &"x".repeat(65)] {
-            assert_ne!(id(bad), bad);
+            assert_ne!(&*id(bad), bad);
         }
         assert_ne!(fresh_id(), fresh_id());
     }

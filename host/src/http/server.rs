@@ -47,11 +47,11 @@ pub async fn serve<F: Future<Output = ()>>(
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     // Answers are small and whole: waiting to fill a packet only delays them.
                     let _ = stream.set_nodelay(true);
                     let front = front.clone();
-                    let service = service_fn(move |request| front.answer(request));
+                    let service = service_fn(move |request| front.answer(peer.ip(), request));
                     let connection = connections.watch(http.serve_connection(TokioIo::new(Unstalled::new(stream, config.write_timeout)), service));
                     tokio::spawn(async move {
                         if let Err(error) = connection.await {

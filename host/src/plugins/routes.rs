@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use coglex_runtime::{Door, Guard, Plugin, Route};
+use coglex_runtime::{Door, Guard, Plugin, Route, Terms};
 use http::Method;
 
 /// First path segments that belong to the server. An app can neither declare
@@ -128,6 +128,7 @@ impl RouteTable {
                 path,
                 guards: vec![Guard::ApiKey],
                 body_limit: None,
+                terms: Terms::default(),
                 summary: None,
             };
             self.insert(plugin, route, Some(prefix.clone()))?;

@@ -11,9 +11,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod admin;
 mod dev;
+mod egress;
 mod gateway;
 mod guests;
 mod hostile;
 mod reload;
+mod stream;
+mod terms;
 mod walk;

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::App;
-use super::route::{Guard, GuardKind};
+use super::route::{Guard, GuardKind, Rate, RateScope};
 use crate::bindings::gateway::exports::coglex::gateway::{app as wit, handler as wit_handler};
 use crate::request::Request;
 use crate::response::Response;
@@ -26,7 +26,7 @@ impl<T: DefineApp> wit::Guest for T {
 
 impl<T: DefineApp> wit_handler::Guest for T {
     fn handle(request: wit_handler::Request) -> wit_handler::Response {
-        let mut app = App::default();
+        let mut app = App::wanting(&request.route);
         T::define(&mut app);
         let response = app.dispatch(request.into()).unwrap_or_else(|error| {
             if error.is_ours() {
@@ -58,12 +58,28 @@ impl From<wit_handler::Request> for Request {
 
 /// The table as the server wants to know it.
 pub(super) fn manifest(app: App) -> wit::Manifest {
-    let routes = app.routes.into_iter().map(|route| wit::Route {
-        methods: route.method.map(str::to_owned).into_iter().collect(),
-        path: route.path.into_owned(),
-        guards: route.guards.into_iter().map(guard).collect(),
-        body_limit: route.body_limit,
-        summary: route.summary.map(Cow::into_owned),
+    let routes = app.routes.into_iter().map(|route| {
+        let details = route.details.unwrap_or_default();
+        wit::Route {
+            methods: route.method.map(str::to_owned).into_iter().collect(),
+            path: route.path.into_owned(),
+            guards: details.guards.into_iter().map(guard).collect(),
+            body_limit: details.body_limit,
+            media_types: details
+                .media_types
+                .into_iter()
+                .map(Cow::into_owned)
+                .collect(),
+            rate: details.rate.map(rate),
+            cache: details.cache.map(|cache| wit::CacheHints {
+                max_age: cache.max_age,
+                shared: cache.shared,
+            }),
+            summary: details.summary.map(Cow::into_owned),
+            body_schema: details.body.map(|schema| schema().to_string()),
+            query_schema: details.query.map(|schema| schema().to_string()),
+            output_schema: details.output.map(|schema| schema().to_string()),
+        }
     });
     wit::Manifest {
         routes: routes.collect(),
@@ -74,6 +90,22 @@ fn guard(guard: Guard) -> wit::Guard {
     match guard.0 {
         GuardKind::ApiKey => wit::Guard::ApiKey,
         GuardKind::Authenticated(collection) => wit::Guard::Authenticated(collection.into_owned()),
+        GuardKind::Role(collection, name) => wit::Guard::Role(wit::Role {
+            collection: collection.into_owned(),
+            name: name.into_owned(),
+        }),
+    }
+}
+
+fn rate(rate: Rate) -> wit::RateLimit {
+    wit::RateLimit {
+        requests: rate.requests,
+        seconds: rate.seconds,
+        per: match rate.per {
+            RateScope::Caller => wit::RateScope::Caller,
+            RateScope::Address => wit::RateScope::Address,
+            RateScope::Everyone => wit::RateScope::Everyone,
+        },
     }
 }
 

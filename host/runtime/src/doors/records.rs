@@ -8,10 +8,11 @@ use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::component::InstancePre;
 
 use super::{RequestBody, ResponseBody, RouteMatch, check_head, invalid, run, strip_hop_by_hop};
-use crate::bindings::gateway::handler::{self, GuestIndices};
+use crate::bindings::gateway::handler::{self, Guest, GuestIndices};
 use crate::bodies::Buffered;
 use crate::error::CallError;
 use crate::plugin::{CallContext, Shared};
+use crate::reuse::{Reuse, Warm};
 use crate::state::{InstanceState, Phase, Watch, store};
 
 /// Headers of one response; far more than any client accepts.
@@ -22,7 +23,7 @@ const MAX_HEADER_BYTES: usize = 64 * 1024;
 pub(crate) async fn handle(
     shared: &std::sync::Arc<Shared>,
     pre: &InstancePre<InstanceState>,
-    door: &GuestIndices,
+    (door, reuse): (&GuestIndices, &Reuse<Guest>),
     request: Request<RequestBody>,
     matched: RouteMatch,
     context: CallContext,
@@ -32,15 +33,31 @@ pub(crate) async fn handle(
     let (request, _memory) = record(shared, request, matched).await?;
     let permit = shared.admission.enter().await?;
     let budget = &shared.budget;
-    let (mut store, watch) = store(pre.engine(), shared, Phase::Serve, budget, context);
-    let response = run(shared, &watch, budget.wall, async {
-        let instance = pre.instantiate_async(&mut store).await?;
-        door.load(&mut store, &instance)?
-            .call_handle(&mut store, &request)
-            .await
-    })
-    .await?;
-    drop(store);
+    let response;
+    let watch = match reuse.take(shared, context) {
+        Ok((mut warm, watch)) => {
+            let guest = warm.guest.call_handle(&mut warm.store, &request);
+            response = run(shared, &watch, budget.wall, guest).await?;
+            reuse.keep(shared.admission.instances(), warm);
+            watch
+        }
+        Err(context) => {
+            let (mut store, watch) = store(pre.engine(), shared, Phase::Serve, budget, context);
+            let guest;
+            (guest, response) = run(shared, &watch, budget.wall, async {
+                let instance = pre.instantiate_async(&mut store).await?;
+                let guest = door.load(&mut store, &instance)?;
+                let response = guest.call_handle(&mut store, &request).await?;
+                Ok((guest, response))
+            })
+            .await?;
+            if budget.reuse > 1 {
+                let warm = Warm::new(store, guest, shared);
+                reuse.keep(shared.admission.instances(), warm);
+            }
+            watch
+        }
+    };
     drop(permit);
     answer(shared, &watch, response)
 }
@@ -52,7 +69,12 @@ async fn record(
 ) -> Result<(handler::Request, Option<OwnedSemaphorePermit>), CallError> {
     let (mut parts, body) = request.into_parts();
     strip_hop_by_hop(&mut parts.headers);
-    let (body, memory) = collect(shared, body).await?.finish();
+    let (mut body, memory) = collect(shared, body).await?.finish();
+    if let Some(schema) = &matched.body {
+        let (back, checked) = schema.check_body(body).await;
+        checked?;
+        body = back;
+    }
     let path = parts.uri.path();
     let path = path
         .strip_suffix('/')
@@ -78,7 +100,7 @@ async fn record(
 
 /// The whole body, in the time of one call, and no larger than the guest could
 /// hold. The caller has set a tighter limit.
-async fn collect(shared: &Shared, body: RequestBody) -> Result<Buffered, CallError> {
+pub(super) async fn collect(shared: &Shared, body: RequestBody) -> Result<Buffered, CallError> {
     let read = read(body, shared.budget.memory_bytes, shared.bodies.body());
     match tokio::time::timeout(shared.budget.wall, read).await {
         Ok(result) => result,

@@ -14,8 +14,8 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt;
-use tokio::sync::oneshot;
+use http_body_util::{BodyExt, Full};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 use wasmtime::component::InstancePre;
@@ -24,9 +24,13 @@ use wasmtime_wasi_http::p2::bindings::exports::wasi::http::incoming_handler::Gue
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
-use super::{BoxError, RequestBody, ResponseBody, check_head, invalid, run, strip_hop_by_hop};
+use super::{
+    BoxError, RequestBody, ResponseBody, RouteMatch, check_head, invalid, records, run,
+    strip_hop_by_hop,
+};
 use crate::error::CallError;
 use crate::plugin::{CallContext, Shared};
+use crate::schema::Schema;
 use crate::state::{InstanceState, Phase, Watch, store};
 
 /// Has the guest answer a request.
@@ -35,8 +39,13 @@ pub(crate) async fn handle(
     pre: &InstancePre<InstanceState>,
     door: &GuestIndices,
     request: Request<RequestBody>,
+    matched: RouteMatch,
     context: CallContext,
 ) -> Result<Response<ResponseBody>, CallError> {
+    let (request, memory) = match &matched.body {
+        Some(schema) => checked(shared, request, schema).await?,
+        None => (request, None),
+    };
     let request = prepare(request);
     let permit = shared.admission.enter().await?;
     let (mut store, watch) = store(pre.engine(), shared, Phase::Serve, &shared.budget, context);
@@ -65,7 +74,7 @@ pub(crate) async fn handle(
         async move {
             let wall = shared.budget.wall;
             run(&shared, &watch, wall, async move {
-                let _permit = permit;
+                let _held = (permit, memory);
                 let mut store = store;
                 // Dropped before the store, whose end the body takes for its own
                 // end: by then it must know whether that was a good one.
@@ -94,6 +103,20 @@ pub(crate) async fn handle(
             None => CallError::Unavailable,
         }),
     }
+}
+
+/// The request with its body collected, counted and found to fit the schema.
+async fn checked(
+    shared: &Shared,
+    request: Request<RequestBody>,
+    schema: &Schema,
+) -> Result<(Request<RequestBody>, Option<OwnedSemaphorePermit>), CallError> {
+    let (parts, body) = request.into_parts();
+    let (body, memory) = records::collect(shared, body).await?.finish();
+    let (body, checked) = schema.check_body(body).await;
+    checked?;
+    let body = Full::new(Bytes::from(body)).map_err(|never| match never {});
+    Ok((Request::from_parts(parts, body.boxed_unsync()), memory))
 }
 
 fn prepare(

@@ -14,6 +14,7 @@ fn matched() -> RouteMatch {
     RouteMatch {
         pattern: "/echo".to_owned(),
         params: Vec::new(),
+        body: None,
     }
 }
 

@@ -48,6 +48,7 @@ async fn get(
     let matched = RouteMatch {
         pattern: path.to_owned(),
         params: Vec::new(),
+        body: None,
     };
     plugin.handle(request, matched, context()).await
 }
@@ -100,6 +101,7 @@ async fn a_streamed_request_arrives_without_the_servers_credentials() {
     let matched = RouteMatch {
         pattern: "/echo".to_owned(),
         params: Vec::new(),
+        body: None,
     };
     let response = plugin.handle(request, matched, context()).await.unwrap();
     let seen = text(response.into_body()).await.unwrap();
@@ -218,6 +220,25 @@ async fn nobody_hears_an_outgoing_request() {
 }
 
 #[tokio::test]
+async fn sockets_can_be_imported_but_not_made() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let runtime = short();
+    let Some(plugin) = load(&runtime, "fixture-hostile-wasi").await else {
+        return;
+    };
+    for to in [
+        listener.local_addr().unwrap().to_string(),
+        "localhost:1".to_owned(),
+    ] {
+        let answer = get(&plugin, &format!("/socket?{to}")).await.unwrap();
+        let seen = text(answer.into_body()).await.unwrap();
+        assert!(seen.starts_with("refused: "), "{to}: {seen}");
+    }
+    let heard = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
+    assert!(heard.is_err(), "somebody connected");
+}
+
+#[tokio::test]
 async fn a_panic_is_in_the_log_with_its_text() {
     let log = Log::capture();
     let runtime = short();
@@ -266,6 +287,7 @@ async fn an_app_learns_the_caller_from_the_host_alone() {
         let matched = RouteMatch {
             pattern: "/echo/{id}".to_owned(),
             params,
+            body: None,
         };
         text(
             plugin
@@ -314,6 +336,7 @@ async fn an_app_reads_and_writes_documents() {
         let matched = RouteMatch {
             pattern: pattern.to_owned(),
             params,
+            body: None,
         };
         let response = plugin.handle(request, matched, context()).await.unwrap();
         (
