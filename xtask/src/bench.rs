@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: what the server costs, beside plain axum, in one run.
+//! `cargo xtask bench`: what the server costs, beside plain axum, PocketBase and
+//! the bare driver of MongoDB, in one run.
 //!
 //! A number alone says little about software that was measured on somebody's
 //! machine on some day, so every case runs in each of several rounds, one after
@@ -7,8 +8,10 @@
 //! system; it is steadier than requests per second where cores are shared, also
 //! with the load generator.
 
+mod pocketbase;
 mod report;
 mod server;
+mod storage;
 mod wrk;
 
 use std::fs;
@@ -31,8 +34,20 @@ const DOCUMENT: &str = r#"{"document": {"type": "important", "title": "A title o
 /// As many as DESIGN's target for the start speaks of.
 const PLUGINS_AT_START: usize = 20;
 
+/// What can be measured alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Gateway apps beside plain axum, and the start
+    Gateway,
+    /// Documents beside PocketBase, a bare log and the bare driver
+    Storage,
+}
+
 #[derive(clap::Args)]
 pub(crate) struct Options {
+    /// Measure this alone
+    #[arg(long, value_enum)]
+    only: Option<Part>,
     /// How long each case runs in each round
     #[arg(long, default_value_t = 5)]
     seconds: u64,
@@ -56,28 +71,37 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     if !process::succeeds(Command::new("sh").args(["-c", "command -v wrk"])) {
         bail!("the load generator wrk was not found; on Debian or Ubuntu: apt-get install wrk");
     }
-    let components = guests::build(
-        &wasip2::ensure()?,
-        &guests::Options::only(vec!["bench-hello".into(), "hello-wasi".into()]),
-    )?;
     process::step(
         "building optimised servers (the first time takes many minutes)",
         || process::run(cargo().args(["build", "--release", "-p", "coglex", "-p", "bench-native"])),
     )?;
     let release = workspace::target().join("release");
     let scratch = Scratch::new()?;
+    if options.only != Some(Part::Storage) {
+        gateway(options, &release, scratch.path())?;
+    }
+    if options.only != Some(Part::Gateway) {
+        storage::run(options, &release, scratch.path())?;
+    }
+    Ok(())
+}
 
+fn gateway(options: &Options, release: &Path, scratch: &Path) -> anyhow::Result<()> {
+    let components = guests::build(
+        &wasip2::ensure()?,
+        &guests::Options::only(vec!["bench-hello".into(), "hello-wasi".into()]),
+    )?;
     let startup = process::step("measuring the start", || {
-        measure_start(&release, &components, scratch.path())
+        measure_start(release, &components, scratch)
     })?;
 
     let native = Server::start(Command::new(release.join("bench-native")))?;
-    let plugins = scratch.path().join("plugins");
+    let plugins = scratch.join("plugins");
     fs::create_dir_all(&plugins)?;
     for name in ["bench-hello.wasm", "hello-wasi.wasm"] {
         fs::copy(components.join(name), plugins.join(name))?;
     }
-    let coglex = Server::start(coglex(&release, &scratch.path().join("data"), &plugins))?;
+    let coglex = Server::start(coglex(release, &scratch.join("data"), &plugins))?;
     let documents = "/service/storage/v1/bench/";
     let id = coglex.post(documents, KEY, DOCUMENT)?;
     let id = id.trim().trim_matches('"');
@@ -103,23 +127,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             load(documents).key(KEY).body(DOCUMENT),
         ),
     ];
-    for case in &mut cases {
-        // Unmeasured: pages, pools and branch predictors warm up.
-        case.load.run(case.server, Duration::from_secs(1))?;
-    }
-    for round in 1..=options.rounds {
-        process::step(&format!("round {round} of {}", options.rounds), || {
-            for case in &mut cases {
-                let sample = case
-                    .load
-                    .run(case.server, Duration::from_secs(options.seconds))?;
-                eprintln!("    {:<40} {:>9.0} requests/s", case.name, sample.rate());
-                case.samples.push(sample);
-            }
-            Ok(())
-        })?;
-    }
-
+    measure(options, &mut cases)?;
     let figures: Vec<Figures> = cases
         .iter()
         .map(|case| Figures::of(case.name, &case.samples))
@@ -133,6 +141,27 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         coglex.resident_mib()?,
     )?;
     Ok(out.flush()?)
+}
+
+/// Runs every case in each of the rounds, in turns.
+fn measure(options: &Options, cases: &mut [Case<'_>]) -> anyhow::Result<()> {
+    for case in cases.iter() {
+        // Unmeasured: pages, pools and branch predictors warm up.
+        case.load.run(case.server, Duration::from_secs(1))?;
+    }
+    for round in 1..=options.rounds {
+        process::step(&format!("round {round} of {}", options.rounds), || {
+            for case in cases.iter_mut() {
+                let sample = case
+                    .load
+                    .run(case.server, Duration::from_secs(options.seconds))?;
+                eprintln!("    {:<50} {:>9.0} requests/s", case.name, sample.rate());
+                case.samples.push(sample);
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 impl<'a> Case<'a> {

@@ -104,6 +104,6 @@ fn spawn(programs: &Path, address: SocketAddr, folder: &Path, log: &Path) -> any
 }
 
 /// An address that was free a moment ago.
-fn free_address() -> anyhow::Result<SocketAddr> {
+pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }

@@ -51,6 +51,23 @@ pub(crate) fn ensure() -> anyhow::Result<PathBuf> {
     Ok(programs)
 }
 
+/// Makes sure that one package more is there, such as a peer to measure against;
+/// answers with the folder of programs.
+pub(crate) fn ensure_package(requirement: &str) -> anyhow::Result<PathBuf> {
+    let programs = ensure()?;
+    let pip = |arguments: &[&str]| {
+        let mut command = Command::new(programs.join("python"));
+        command.args(["-m", "pip", "--quiet", "--disable-pip-version-check"]);
+        command.args(arguments);
+        command
+    };
+    // pip answers without the network when the version is there.
+    process::step(&format!("installing {requirement} into .venv"), || {
+        process::run(pip(&["install", requirement]).stdout(Stdio::inherit()))
+    })?;
+    Ok(programs)
+}
+
 fn create(venv: &std::path::Path) -> anyhow::Result<()> {
     let python = if cfg!(windows) { "python" } else { "python3" };
     if !process::succeeds(Command::new(python).arg("--version")) {

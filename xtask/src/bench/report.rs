@@ -100,6 +100,37 @@ pub(super) fn write(
     )
 }
 
+/// Writes a table of what two servers made of the same work, ours first.
+pub(super) fn write_pairs(
+    out: &mut impl Write,
+    title: &str,
+    other: &str,
+    pairs: &[[Figures; 2]],
+) -> io::Result<()> {
+    writeln!(out, "\n{title}:\n")?;
+    writeln!(
+        out,
+        "| Case | requests/s | {other} | ratio | p99 ms | {other} | CPU µs per request | {other} | ratio |"
+    )?;
+    writeln!(out, "|---|---:|---:|---:|---:|---:|---:|---:|---:|")?;
+    for [ours, theirs] in pairs {
+        writeln!(
+            out,
+            "| {} | {:.0} | {:.0} | {:.2} | {:.2} | {:.2} | {:.1} | {:.1} | {:.2} |",
+            ours.name,
+            ours.rate,
+            theirs.rate,
+            ours.rate / theirs.rate,
+            ours.p99.as_secs_f64() * 1e3,
+            theirs.p99.as_secs_f64() * 1e3,
+            ours.cpu_micros,
+            theirs.cpu_micros,
+            theirs.cpu_micros / ours.cpu_micros,
+        )?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

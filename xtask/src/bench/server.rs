@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,11 +12,14 @@ use anyhow::{Context as _, bail};
 /// measure on (`getconf CLK_TCK`).
 const TICK: Duration = Duration::from_millis(10);
 
+/// A server that has not come up by then never will.
+const START_LIMIT: Duration = Duration::from_secs(20);
+
 /// Stopped when dropped.
 pub(super) struct Server {
     child: Child,
     /// Held, so that the server can go on printing.
-    _stdout: BufReader<ChildStdout>,
+    _stdout: Option<BufReader<ChildStdout>>,
     address: String,
     started_in: Duration,
 }
@@ -44,10 +47,36 @@ impl Server {
         };
         Ok(Self {
             child,
-            _stdout: stdout,
+            _stdout: Some(stdout),
             address,
             started_in: begin.elapsed(),
         })
+    }
+
+    /// Starts a program that says nothing, and waits until it takes connections at
+    /// `address`.
+    pub(super) fn start_at(mut command: Command, address: SocketAddr) -> anyhow::Result<Self> {
+        let begin = Instant::now();
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("a server could not be started")?;
+        let mut server = Self {
+            child,
+            _stdout: None,
+            address: address.to_string(),
+            started_in: Duration::ZERO,
+        };
+        while TcpStream::connect(address).is_err() {
+            if server.child.try_wait()?.is_some() || begin.elapsed() > START_LIMIT {
+                bail!("a server did not come up at {address}");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        server.started_in = begin.elapsed();
+        Ok(server)
     }
 
     /// From the start of the process until it listened.
@@ -86,10 +115,22 @@ impl Server {
 
     /// Posts JSON; the body of the answer, which has to be a 200.
     pub(super) fn post(&self, path: &str, key: &str, body: &str) -> anyhow::Result<String> {
+        self.send("POST", path, ("X-API-Key", key), body)
+    }
+
+    /// Sends JSON with one header more; the body of the answer, which has to be a
+    /// 200.
+    pub(super) fn send(
+        &self,
+        method: &str,
+        path: &str,
+        (header, value): (&str, &str),
+        body: &str,
+    ) -> anyhow::Result<String> {
         let mut stream = TcpStream::connect(&self.address)?;
         write!(
             stream,
-            "POST {path} HTTP/1.1\r\nHost: {}\r\nX-API-Key: {key}\r\nConnection: close\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\n{header}: {value}\r\nConnection: close\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             self.address,
             body.len()
@@ -98,10 +139,7 @@ impl Server {
         stream.read_to_string(&mut answer)?;
         match answer.split_once("\r\n\r\n") {
             Some((head, body)) if head.starts_with("HTTP/1.1 200 ") => Ok(body.to_owned()),
-            _ => bail!(
-                "{path} answered {}",
-                answer.lines().next().unwrap_or_default()
-            ),
+            _ => bail!("{path} answered {}", answer.get(..400).unwrap_or(&answer)),
         }
     }
 }

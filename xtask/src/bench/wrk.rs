@@ -13,7 +13,8 @@ use crate::workspace;
 pub(super) struct Load {
     path: String,
     key: Option<&'static str>,
-    body: Option<&'static str>,
+    body: Option<String>,
+    rows: Option<u32>,
     connections: u32,
 }
 
@@ -46,6 +47,7 @@ impl Load {
             path: path.to_owned(),
             key: None,
             body: None,
+            rows: None,
             connections,
         }
     }
@@ -59,9 +61,17 @@ impl Load {
     }
 
     /// Posts this JSON rather than getting.
-    pub(super) fn body(self, body: &'static str) -> Self {
+    pub(super) fn body(self, body: impl Into<String>) -> Self {
         Self {
-            body: Some(body),
+            body: Some(body.into()),
+            ..self
+        }
+    }
+
+    /// Puts the id of a random one of so many rows where the path says `ROW`.
+    pub(super) fn rows(self, rows: u32) -> Self {
+        Self {
+            rows: Some(rows),
             ..self
         }
     }
@@ -81,7 +91,8 @@ impl Load {
         .arg(workspace::root().join("bench/wrk.lua"))
         .arg(server.url(&self.path))
         .envs(self.key.map(|key| ("BENCH_KEY", key)))
-        .envs(self.body.map(|body| ("BENCH_BODY", body)));
+        .envs(self.body.as_ref().map(|body| ("BENCH_BODY", body)))
+        .envs(self.rows.map(|rows| ("BENCH_ROWS", rows.to_string())));
         let before = server.cpu()?;
         let printed = process::output(&mut wrk)?;
         let cpu = server.cpu()?.saturating_sub(before);
