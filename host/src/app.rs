@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use coglex_runtime::{Allow, Budget, Policy, Runtime, RuntimeSettings};
+use coglex_runtime::{Allow, Budget, PluginSecret, Policy, Runtime, RuntimeSettings};
 use coglex_services::accounts::{AuthSettings, SigningKey};
 use coglex_services::documents::DocumentLimits;
 use coglex_services::storage::DocumentStore;
@@ -275,9 +275,15 @@ fn policy(plugins: &PluginsConfig, granting: Granting, name: &str) -> Policy {
             (key.clone(), text)
         })
         .collect();
+    let secrets = plugins
+        .secrets_of(name)
+        .into_iter()
+        .map(|(key, secret)| (key, PluginSecret::from(secret.expose().to_owned())))
+        .collect();
     Policy {
         allow,
         settings,
+        secrets,
         budget: plugins.budgets.get(name).cloned(),
         default_budget: Some(default_budget(plugins)),
         max_budget: Some(max_budget(plugins)),

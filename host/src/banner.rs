@@ -83,6 +83,7 @@ fn route_line(route: &Route) -> String {
         .map(|guard| match guard {
             Guard::ApiKey => "API key".to_owned(),
             Guard::Authenticated(realm) => format!("signed in to {realm}"),
+            Guard::Role { realm, role } => format!("{role} of {realm}"),
         })
         .collect();
     let guards = if guards.is_empty() {

@@ -1,7 +1,10 @@
 //! The command line: what `coglex` can be told, and who does it. Flags of the
 //! settings come from the table in [`crate::config::settings`].
 
+mod build;
 mod data;
+mod new;
+mod plugin;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -44,6 +47,9 @@ pub fn run() -> anyhow::Result<()> {
             let written = std::io::stdout().write_all(printed.as_bytes());
             written.context("cannot print the configuration")
         }
+        Some(("new", given)) => new::run(given),
+        Some(("build", given)) => build::run(given),
+        Some(("plugin", given)) => plugin::run(given),
         Some((name, given)) => data::run(name, given).unwrap_or(Ok(())),
         None => Ok(()), // clap has printed the help.
     }
@@ -64,6 +70,9 @@ pub fn command() -> Command {
         .subcommand(with_settings(Command::new("config").about(
             "Prints the effective configuration as TOML, and where each value came from",
         )))
+        .subcommand(new::command())
+        .subcommand(build::command())
+        .subcommand(plugin::command())
         .subcommands(data::commands())
 }
 
@@ -76,7 +85,7 @@ fn dev_command() -> Command {
                 .value_name("DIR")
                 .action(ArgAction::Append)
                 .value_parser(clap::value_parser!(PathBuf))
-                .help("A plugin's folder, with its Cargo.toml; may be given several times"),
+                .help("A plugin's folder, with its Cargo.toml, package.json or pyproject.toml; may be given several times"),
         )
         .arg(
             Arg::new("profile")

@@ -72,7 +72,7 @@ impl Config {
 }
 
 /// Where settings are looked for; [`Inputs::of_process`] in production.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Inputs {
     /// The working directory: `coglex.toml` and `.env` are looked for here.
     pub directory: PathBuf,
@@ -108,6 +108,29 @@ pub struct Loaded {
     /// What looked like a mistake but does not stop the start; for the log.
     pub warnings: Vec<String>,
     layers: Figment,
+    inputs: Inputs,
+}
+
+impl Loaded {
+    /// Reads everything again, as SIGHUP asks: files may have changed, flags and
+    /// environment are those of the start.
+    pub fn again(&self) -> anyhow::Result<Self> {
+        load(&self.inputs)
+    }
+
+    /// The settings whose values differ, by name.
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        // As text, because figment's values differ when their origins do.
+        let value = |loaded: &Self, name: &str| {
+            let value = loaded.layers.find_value(name).ok();
+            value.as_ref().map(values::show)
+        };
+        SETTINGS
+            .iter()
+            .map(|setting| setting.name)
+            .filter(|name| value(self, name) != value(other, name))
+            .collect()
+    }
 }
 
 /// Reads every layer, checks every value, and gives the settings their types.
@@ -147,7 +170,8 @@ pub fn load(inputs: &Inputs) -> anyhow::Result<Loaded> {
         }
     }
 
-    let config: Config = layers.extract().map_err(|error| sentence(&error))?;
+    let mut config: Config = layers.extract().map_err(|error| sentence(&error))?;
+    config.plugins.environment_secrets = plugin_secrets(&variables);
     let mut warnings = warnings(&variables);
     let secret = config.server.secret.as_ref();
     if secret.is_some_and(|secret| secret.expose().len() < SHORT_SECRET) {
@@ -159,7 +183,29 @@ pub fn load(inputs: &Inputs) -> anyhow::Result<Loaded> {
         config,
         warnings,
         layers,
+        inputs: inputs.clone(),
     })
+}
+
+/// `COGLEX_PLUGIN_SECRET_<PLUGIN>__<SECRET>`: names of plugins and secrets are in
+/// lower case, and their variables in upper.
+const PLUGIN_SECRET: &str = "COGLEX_PLUGIN_SECRET_";
+
+fn plugin_secrets(variables: &Variables) -> BTreeMap<String, BTreeMap<String, Secret>> {
+    let mut secrets: BTreeMap<String, BTreeMap<String, Secret>> = BTreeMap::new();
+    for (name, (value, _)) in variables {
+        let named = name.strip_prefix(PLUGIN_SECRET);
+        let Some((plugin, secret)) = named.and_then(|named| named.split_once("__")) else {
+            continue;
+        };
+        if !value.is_empty() {
+            secrets
+                .entry(plugin.to_owned())
+                .or_default()
+                .insert(secret.to_ascii_lowercase(), Secret::from(value.clone()));
+        }
+    }
+    secrets
 }
 
 /// Variables with the name of the place that set them, for messages.
@@ -226,8 +272,13 @@ fn warnings(variables: &Variables) -> Vec<String> {
     ];
     let known = |name: &str| {
         // `COGLEX_TEST_…` is for the project's own tests.
+        // `COGLEX_TOOLS_DIR` is for `coglex build`.
         name == "COGLEX_CONFIG"
+            || name == "COGLEX_TOOLS_DIR"
             || name.starts_with("COGLEX_TEST_")
+            || name
+                .strip_prefix(PLUGIN_SECRET)
+                .is_some_and(|named| named.contains("__"))
             || SETTINGS.iter().any(|s| s.variable() == name)
     };
     variables

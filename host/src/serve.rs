@@ -3,8 +3,8 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 
@@ -12,7 +12,14 @@ use crate::app::{App, AppState, Granting, open_store};
 use crate::config::Loaded;
 use crate::dev::{self, Build, Source};
 use crate::http::{self, server};
-use crate::{banner, plugins, shutdown, telemetry};
+use crate::telemetry::Telemetry;
+use crate::{banner, plugins, shutdown};
+
+/// How often a host of a cluster looks for what was deployed on another.
+const FOLLOW_EVERY: Duration = Duration::from_secs(2);
+
+/// How long the start waits for what was deployed before it goes on without.
+const FOLLOW_AT_START: Duration = Duration::from_secs(5);
 
 /// What `coglex dev` does beyond serving.
 pub struct Dev {
@@ -24,7 +31,7 @@ pub struct Dev {
 
 /// Serves until the process is asked to end.
 pub fn serve(loaded: Loaded, dev: Option<Dev>) -> anyhow::Result<()> {
-    telemetry::start(&loaded.config.log)?;
+    let telemetry = Telemetry::start(&loaded.config.log)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -32,24 +39,32 @@ pub fn serve(loaded: Loaded, dev: Option<Dev>) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the threads of the server")?;
-    runtime.block_on(run(loaded, dev))
+    runtime.block_on(run(loaded, dev, telemetry))
 }
 
-async fn run(loaded: Loaded, dev: Option<Dev>) -> anyhow::Result<()> {
+async fn run(loaded: Loaded, dev: Option<Dev>, telemetry: Telemetry) -> anyhow::Result<()> {
+    // From the start, because a hang-up that nobody handles ends the process.
+    let hangup = shutdown::Hangup::new().context("cannot listen to SIGHUP")?;
     let granting = if dev.is_some() {
         Granting::AsAsked
     } else {
         Granting::Configured
     };
     let store = open_store(&loaded.config).await?;
-    let app = App::new(loaded.config, Arc::clone(&store), granting)?;
+    let app = App::new(
+        loaded.config.clone(),
+        Arc::clone(&store),
+        granting,
+        telemetry,
+    )?;
     let state = AppState::from(app);
     let front = http::front(state.clone())?;
     let (listener, address) = server::listen(&state.config.server).await?;
     if let Some(dev) = &dev {
-        start_building(dev, state.config.plugins_dir()).await?;
+        start_building(dev, &state).await?;
     }
     load_plugins(&state).await?;
+    tokio::spawn(reload_on_hangup(hangup, loaded, state.clone()));
     announce(&state, address).context("cannot print the address")?;
     if dev.is_some() {
         banner::print(&state, address).context("cannot print what is served")?;
@@ -61,10 +76,11 @@ async fn run(loaded: Loaded, dev: Option<Dev>) -> anyhow::Result<()> {
 }
 
 /// Builds every source, and watches it from then on.
-async fn start_building(dev: &Dev, out: PathBuf) -> anyhow::Result<()> {
+async fn start_building(dev: &Dev, state: &AppState) -> anyhow::Result<()> {
     let build = Build {
         profile: dev.profile.clone(),
-        out,
+        out: state.config.plugins_dir(),
+        builds: Arc::clone(&state.builds),
     };
     dev::build_all(&dev.sources, &build).await?;
     for source in &dev.sources {
@@ -83,6 +99,19 @@ async fn load_plugins(state: &AppState) -> anyhow::Result<()> {
     tokio::fs::create_dir_all(state.plugins.dir())
         .await
         .with_context(|| format!("cannot make the folder {}", state.plugins.dir().display()))?;
+    // A database that is away does not keep what is in the folder from serving.
+    let _ = tokio::time::timeout(FOLLOW_AT_START, follow(state)).await;
+    if state.config.mongodb.uri.is_some() {
+        // Only then are there other hosts that could deploy something.
+        let state = state.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(FOLLOW_EVERY).await;
+                follow(&state).await;
+                state.plugins.scan().await;
+            }
+        });
+    }
     if state.config.plugins.watch {
         // Watching begins before the first scan, so that no change falls between.
         let watch = plugins::watch::Watch::folder(state.plugins.dir());
@@ -96,6 +125,47 @@ async fn load_plugins(state: &AppState) -> anyhow::Result<()> {
     }
     state.plugins.scan().await;
     Ok(())
+}
+
+/// Brings the plugin folder in line with what was deployed.
+async fn follow(state: &AppState) {
+    if let Err(error) = state.plugins.follow().await {
+        let error = anyhow::Error::from(error);
+        tracing::warn!("deployed plugins are not followed now: {error:#}");
+    }
+}
+
+/// Takes the configuration over again for each hang-up, as far as that can be.
+async fn reload_on_hangup(mut hangup: shutdown::Hangup, mut active: Loaded, state: AppState) {
+    while hangup.next().await.is_some() {
+        let reloaded = async {
+            let new = active.again()?;
+            state.reload(&new.config).await?;
+            anyhow::Ok(new)
+        };
+        match reloaded.await {
+            Ok(new) => {
+                for warning in &new.warnings {
+                    tracing::warn!("{warning}");
+                }
+                for name in active.differences(&new) {
+                    if !is_reloadable(name) {
+                        tracing::warn!("{name} has changed; that takes effect with the next start");
+                    }
+                }
+                tracing::info!("configuration reloaded");
+                active = new;
+            }
+            Err(error) => {
+                tracing::error!("the configuration stays as it was: {error:#}");
+            }
+        }
+    }
+}
+
+/// Whether a change of this setting needs no restart; see `App::reload`.
+fn is_reloadable(setting: &str) -> bool {
+    setting == "log.filter" || setting.starts_with("plugins.budget.")
 }
 
 /// What the person or program that started the server has to know. On standard

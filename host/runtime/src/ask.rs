@@ -13,8 +13,6 @@ use wasmparser::{Parser, Payload};
 use crate::budget::{Budget, BudgetOverrides};
 use crate::error::LoadError;
 
-/// The custom section that holds a plugin's `coglex.toml`, as UTF-8.
-const SECTION: &str = "coglex:manifest";
 /// A manifest is a page of text; whatever is larger is something else.
 const MAX_BYTES: usize = 64 * 1024;
 
@@ -29,6 +27,9 @@ pub struct Ask {
 }
 
 impl Ask {
+    /// The custom section that holds a plugin's `coglex.toml`, as UTF-8.
+    pub const SECTION: &str = "coglex:manifest";
+
     /// Reads a `coglex.toml`.
     pub fn parse(text: &str) -> Result<Self, LoadError> {
         if text.len() > MAX_BYTES {
@@ -40,20 +41,33 @@ impl Ask {
             .map_err(|error| LoadError::Ask(error.to_string().trim_end().to_owned()))
     }
 
+    /// What a component asks for: by the text beside it, or else by the one that
+    /// it carries; nothing without either.
+    pub fn of(wasm: &[u8], beside: Option<&str>) -> Result<Self, LoadError> {
+        match beside {
+            Some(text) => Self::parse(text),
+            None => match Self::embedded(wasm)? {
+                Some(text) => Self::parse(&text),
+                None => Ok(Self::default()),
+            },
+        }
+    }
+
     /// The text that a component carries, if it carries one.
-    pub(crate) fn embedded(wasm: &[u8]) -> Result<Option<String>, LoadError> {
+    pub fn embedded(wasm: &[u8]) -> Result<Option<String>, LoadError> {
         let mut found: Option<&[u8]> = None;
         for payload in Parser::new(0).parse_all(wasm) {
             let payload = payload.map_err(|error| LoadError::Compile(error.into()))?;
             let Payload::CustomSection(section) = payload else {
                 continue;
             };
-            if section.name() != SECTION {
+            if section.name() != Self::SECTION {
                 continue;
             }
             if found.is_some_and(|other| other != section.data()) {
                 return Err(LoadError::Ask(format!(
-                    "it holds two different {SECTION} sections"
+                    "it holds two different {} sections",
+                    Self::SECTION
                 )));
             }
             found = Some(section.data());
@@ -67,7 +81,8 @@ impl Ask {
         match std::str::from_utf8(bytes) {
             Ok(text) => Ok(Some(text.to_owned())),
             Err(_) => Err(LoadError::Ask(format!(
-                "the section {SECTION} is not UTF-8"
+                "the section {} is not UTF-8",
+                Self::SECTION
             ))),
         }
     }
@@ -87,7 +102,7 @@ pub enum Allow {
 
 impl Allow {
     /// What a plugin that asks for this is granted.
-    pub(crate) fn grant(&self, asked: &Grants) -> Grants {
+    pub fn grant(&self, asked: &Grants) -> Grants {
         match self {
             Allow::Nothing => Grants::default(),
             Allow::Everything => asked.clone(),
@@ -96,16 +111,45 @@ impl Allow {
     }
 }
 
+/// A text for a plugin that nobody else may see. It prints as `***`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PluginSecret(String);
+
+impl PluginSecret {
+    /// The text, for the plugin that it is meant for.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for PluginSecret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl std::fmt::Debug for PluginSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
 /// What the operator says about one plugin.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq)]
 pub struct Policy {
     /// Which of its asks are granted.
     pub allow: Allow,
     /// Its settings, as `coglex:config` shows them: strings as they are, other
     /// values as JSON text.
     pub settings: BTreeMap<String, String>,
+    /// Its secrets, of which it may read those that it is granted.
+    pub secrets: BTreeMap<String, PluginSecret>,
     /// Its budget, where the operator wants another than it asks for.
     pub budget: Option<BudgetOverrides>,
+    /// The default budget, where it has changed since the runtime was made.
+    pub default_budget: Option<Budget>,
+    /// What it can ask for at most, where that has changed.
+    pub max_budget: Option<Budget>,
 }
 
 impl std::fmt::Debug for Policy {
@@ -114,6 +158,7 @@ impl std::fmt::Debug for Policy {
         f.debug_struct("Policy")
             .field("allow", &self.allow)
             .field("settings", &self.settings.keys().collect::<Vec<_>>())
+            .field("secrets", &self.secrets)
             .field("budget", &self.budget)
             .finish()
     }

@@ -13,7 +13,7 @@ use crate::telemetry::Telemetry;
 
 const BACKUP: &str = "\
 The copy is of one moment, and clients are served meanwhile. It is readable by its owner alone,
-and appears under its name when it is whole. Keys and plugins are not in it: they are ordinary
+and appears under its name when it is whole. Keys and the plugin folder are not in it: they are ordinary
 files in the data folder.
 
   coglex backup /backups/$(date +%F).db

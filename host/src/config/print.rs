@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use coglex_runtime::BudgetOverrides;
 use figment::value::Value;
 
 use super::settings::{DefaultValue, Kind, SETTINGS, Setting};
@@ -51,9 +52,23 @@ impl Loaded {
             let _ = writeln!(out, "\n[plugins.allow.{}]", quoted(name));
             let _ = write!(out, "{}", toml::to_string(grants).unwrap_or_default());
         }
+        if self.config.plugins.max_budget != BudgetOverrides::default() {
+            let budget = toml::to_string(&self.config.plugins.max_budget);
+            let _ = write!(
+                out,
+                "\n[plugins.max_budget]\n{}",
+                budget.unwrap_or_default()
+            );
+        }
         for (name, budget) in &self.config.plugins.budgets {
             let _ = writeln!(out, "\n[plugins.budgets.{}]", quoted(name));
             let _ = write!(out, "{}", toml::to_string(budget).unwrap_or_default());
+        }
+        for (name, secrets) in &self.config.plugins.secrets {
+            let _ = writeln!(out, "\n[plugins.secrets.{}]", quoted(name));
+            for key in secrets.keys() {
+                let _ = writeln!(out, "{} = \"***\"", quoted(key));
+            }
         }
         for (name, settings) in &self.config.plugins.settings {
             let _ = writeln!(out, "\n[plugins.settings.{}]", quoted(name));

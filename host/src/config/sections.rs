@@ -155,6 +155,24 @@ pub struct PluginsConfig {
     /// What each plugin can read through `coglex:config`, by its name.
     #[serde(default)]
     pub settings: BTreeMap<String, BTreeMap<String, Json>>,
+    /// What each plugin can read as a secret where it is granted, by its name.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, BTreeMap<String, Secret>>,
+    /// The same from the environment, by the plugin's name as it stands there.
+    #[serde(skip)]
+    pub environment_secrets: BTreeMap<String, BTreeMap<String, Secret>>,
+}
+
+impl PluginsConfig {
+    /// The secrets of a plugin; those of the environment win.
+    pub fn secrets_of(&self, name: &str) -> BTreeMap<String, Secret> {
+        let there = name.replace('-', "_").to_ascii_uppercase();
+        let file = self.secrets.get(name);
+        let environment = self.environment_secrets.get(&there);
+        let all = file.into_iter().chain(environment).flatten();
+        all.map(|(name, secret)| (name.clone(), secret.clone()))
+            .collect()
+    }
 }
 
 /// `plugins.budget.*`: what one call into a plugin may spend.

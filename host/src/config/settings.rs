@@ -443,6 +443,7 @@ pub static SETTINGS: &[Setting] = &[
 pub(super) const FREE_TABLES: &[&str] = &[
     "plugins.allow",
     "plugins.settings",
+    "plugins.secrets",
     "plugins.budgets",
     "plugins.max_budget",
 ];

@@ -196,7 +196,10 @@ impl Deployments {
             if self.replace(found.as_ref(), &new).await? {
                 let old = found.map_or_else(Vec::new, |old| old.versions);
                 for gone in old.iter().filter(|old| !new.has(&old.digest)) {
-                    self.forget(name, &gone.digest).await?;
+                    // The change is made; what stays behind only takes space.
+                    if let Err(error) = self.forget(name, &gone.digest).await {
+                        tracing::warn!(plugin.name = name, %error, "an old version was not deleted");
+                    }
                 }
                 return Ok(new);
             }

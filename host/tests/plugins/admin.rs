@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -51,7 +51,7 @@ fn answer(host: &Host) -> String {
 /// Waits until the plugin's status fulfils this.
 #[track_caller]
 fn wait_for(host: &Host, name: &str, fulfils: impl Fn(&Value) -> bool) -> Value {
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     loop {
         let reply = host.server.admin().get(&at(&format!("{name}/")));
         if reply.status == 200 && fulfils(&reply.json()) {
@@ -439,7 +439,7 @@ fn a_server_that_ends_does_not_wait_for_those_who_follow_a_log() {
         .request(Method::GET, &at("fixture-echo/logs/?follow=true"));
     let following = request.send().unwrap();
     host.server.terminate();
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     assert!(host.server.wait().success());
     assert!(
         start.elapsed() < Duration::from_secs(5),
@@ -489,6 +489,15 @@ fn a_hang_up_takes_over_grants_settings_and_log_filter_and_says_what_has_to_wait
     hang_up();
     wait_for(&host, "myapi", |status| status["budget"]["cpu_ms"] != 77);
     assert_eq!(show(&host, "myapi")["state"], "serving");
+    assert!(!host.log().contains("coglex::access"));
+    let louder = config(allow).replace("info", "info,coglex::access=debug");
+    fs::write(&path, louder).unwrap();
+    hang_up();
+    let start = Instant::now();
+    while !host.log().contains("coglex::access") && start.elapsed() < PATIENCE {
+        host.server.anonymous().get("/healthz");
+    }
+    host.logged(&["coglex::access", "answered"]);
     // Grants can be taken away, too: then it cannot be linked, and what was
     // loaded before must not go on with what it had.
     fs::write(&path, config("")).unwrap();
@@ -519,6 +528,70 @@ fn what_crashes_at_load_again_and_again_is_quarantined_until_its_file_changes() 
     // A version that crashes cannot replace one that does not.
     put(&host, NAME, &component("fixture-crashing")).problem(422, "plugin_refused");
     assert_eq!(answer(&host), "1");
+}
+
+#[test]
+fn every_host_of_a_database_gets_what_was_deployed_on_one() {
+    let Ok(uri) = std::env::var("COGLEX_TEST_MONGODB_URI") else {
+        eprintln!("skipped: COGLEX_TEST_MONGODB_URI is not set; `cargo xtask test` sets it");
+        return;
+    };
+    let database = format!("coglex_deploy_{}", std::process::id());
+    let join = || {
+        let flags = ["--mongodb-uri", &uri, "--mongodb-database", &database];
+        Host::flags(&[], "", &flags)
+    };
+    let (first, second) = versions();
+    let (one, two) = (join(), join());
+    put(&one, NAME, &first).json();
+    two.answers("/versioned", "1");
+    put(&two, NAME, &second).json();
+    one.answers("/versioned", "2");
+    assert_eq!(show(&one, NAME)["versions"], show(&two, NAME)["versions"]);
+    post(&one, "versioned/rollback/").json();
+    two.answers("/versioned", "1");
+
+    // Who joins later has it from the start.
+    let three = join();
+    assert_eq!(answer(&three), "1");
+    // A file that somebody puts into one host's folder is that host's.
+    three.deploy(NAME, &second);
+    three.answers("/versioned", "2");
+    post(&two, "versioned/disable/").json();
+    for host in [&one, &two, &three] {
+        host.has_status("/versioned", 404);
+    }
+    post(&one, "versioned/enable/").json();
+    two.answers("/versioned", "1");
+    three.answers("/versioned", "2");
+    two.server.admin().delete(&at("versioned/")).json();
+    for host in [&one, &two, &three] {
+        host.has_status("/versioned", 404);
+        assert_eq!(fs::read_dir(host.plugins()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn a_plugin_gets_no_more_than_the_ceiling_of_what_it_asks_for() {
+    let ask = "[budget]\ncpu_ms = 60000\nmemory_mib = 1024\nhost_calls = 7\n";
+    let budget = |config: &str| {
+        let host = Host::with(&[], config);
+        fs::write(host.plugins().join("versioned.toml"), ask).unwrap();
+        put(&host, NAME, &versions().0).json()["budget"].clone()
+    };
+    // Without a ceiling the default budget is one.
+    let plain = budget("");
+    assert_eq!(
+        (&plain["cpu_ms"], &plain["memory"]),
+        (&json!(10_000), &json!(128 << 20))
+    );
+    assert_eq!(plain["host_calls"], 7);
+    let raised = budget("[plugins.max_budget]\ncpu_ms = 20000\nmemory_mib = 256\n");
+    assert_eq!(
+        (&raised["cpu_ms"], &raised["memory"]),
+        (&json!(20_000), &json!(256 << 20))
+    );
+    assert_eq!(raised["wall_ms"], plain["wall_ms"]);
 }
 
 /// `coglex plugin …` in a folder, against a server.

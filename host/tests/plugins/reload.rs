@@ -147,3 +147,63 @@ fn what_was_compiled_once_is_taken_from_the_cache_by_the_next_start() {
         before
     );
 }
+
+#[cfg(unix)]
+#[test]
+fn a_symbolic_link_is_followed_to_another_release_and_to_nothing() {
+    let (first, second) = versions();
+    let host = Host::with(&[], "");
+    let releases = tempfile::tempdir().unwrap();
+    for (name, bytes) in [("one", &first), ("two", &second)] {
+        fs::write(releases.path().join(name), bytes).unwrap();
+    }
+    // As release tools do: a new link, renamed over the old one.
+    let link = |release: &str| {
+        let aside = host.plugins().join(".link");
+        std::os::unix::fs::symlink(releases.path().join(release), &aside).unwrap();
+        fs::rename(aside, host.plugins().join(format!("{NAME}.wasm"))).unwrap();
+    };
+    link("one");
+    host.answers("/versioned", "1");
+    link("two");
+    host.answers("/versioned", "2");
+    // The target itself is replaced: no event of the folder tells that.
+    let aside = releases.path().join("new");
+    fs::write(&aside, &first).unwrap();
+    fs::rename(aside, releases.path().join("two")).unwrap();
+    host.answers("/versioned", "1");
+    link("nowhere");
+    host.has_status("/versioned", 404);
+}
+
+#[test]
+fn an_editors_save_with_a_backup_and_a_swap_file_is_one_change() {
+    let (first, second) = versions();
+    let host = Host::with(&[], "");
+    host.deploy(NAME, &first);
+    host.answers("/versioned", "1");
+    // Files beside that are no plugins, the old one moved away, the new one
+    // written in its place, the backup deleted.
+    let path = host.plugins().join(format!("{NAME}.wasm"));
+    let backup = host.plugins().join(format!("{NAME}.wasm~"));
+    let swap = host.plugins().join(format!(".{NAME}.wasm.swp"));
+    fs::write(&swap, b"notes of the editor").unwrap();
+    fs::rename(&path, &backup).unwrap();
+    fs::write(&path, &second).unwrap();
+    fs::remove_file(&backup).unwrap();
+    fs::remove_file(&swap).unwrap();
+    host.answers("/versioned", "2");
+    assert!(!host.log().contains("plugin not loaded"), "{}", host.log());
+}
+
+#[test]
+fn what_is_no_file_is_no_plugin() {
+    let host = Host::with(&["fixture-echo"], "");
+    fs::create_dir(host.plugins().join("folder.wasm")).unwrap();
+    fs::write(host.plugins().join("README.md"), "not ours").unwrap();
+    fs::write(host.plugins().join("Bad Name.wasm"), versions().0).unwrap();
+    host.logged(&["plugin not loaded", "Bad Name", "lower-case"]);
+    assert!(!host.log().contains("\"folder\""), "{}", host.log());
+    host.remove("fixture-echo");
+    host.logged(&["plugin unloaded", "fixture-echo"]);
+}

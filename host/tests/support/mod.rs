@@ -87,7 +87,7 @@ impl TestServer {
     ) -> Self {
         let mut command = coglex(dir.path());
         command
-            .args([subcommand, "--server-port", "0", "--log-filter", "info"])
+            .args([subcommand, "--server-port", "0"])
             // A test wants the hash to be right, not strong.
             .args([
                 "--auth-argon2-memory",
