@@ -22,6 +22,8 @@ use crate::engine::sqlite::Session;
 use crate::error::Result;
 use crate::expression::Environment;
 
+pub(crate) use compile::STAGES;
+pub(crate) use group::accumulators;
 use stage::Stage;
 
 /// A compiled pipeline.

@@ -6,10 +6,12 @@
 
 mod arithmetic;
 mod array;
+mod calendar;
 mod compile;
 mod convert;
 mod date;
 mod operator;
+mod sequence;
 mod text;
 
 use std::cell::Cell;
@@ -20,9 +22,16 @@ use bson::{Bson, DateTime, Document};
 use crate::engine::candidates::Limits;
 use crate::error::{Error, Result};
 
-pub(crate) use arithmetic::{add, as_f64};
+pub(crate) use arithmetic::{Total, as_f64, refuse_decimal};
+pub(crate) use array::Deviation;
 pub(crate) use compile::variable_name;
 use operator::Operator;
+pub(crate) use sequence::count;
+
+/// The names of the operators that are known in expressions.
+pub(crate) fn operators() -> impl Iterator<Item = &'static str> {
+    Operator::known().chain(compile::SPECIAL.iter().copied())
+}
 
 /// A compiled expression.
 #[derive(Debug, Clone)]
@@ -55,6 +64,8 @@ pub(crate) enum Expression {
         name: String,
         body: Box<Expression>,
         filter: bool,
+        /// The most that `$filter` lets through.
+        limit: Option<Box<Expression>>,
     },
     Reduce {
         input: Box<Expression>,
@@ -72,6 +83,10 @@ pub(crate) struct Scope<'a> {
     spent: Cell<usize>,
     steps: Cell<u32>,
 }
+
+/// What a variable holds whose value is missing. Nothing else is bound to it: an
+/// undefined value that a document holds is as good as missing.
+pub(crate) const MISSING: Bson = Bson::Undefined;
 
 /// What all evaluations of one aggregation share.
 #[derive(Debug, Clone)]
@@ -231,6 +246,14 @@ impl Expression {
         compile::expression(value, names)
     }
 
+    /// What is always missing.
+    fn missing() -> Self {
+        Expression::Path {
+            variable: "REMOVE".into(),
+            path: Vec::new(),
+        }
+    }
+
     /// The expression's value; none when it is missing.
     pub(crate) fn evaluate(&self, scope: &mut Scope<'_>) -> Result<Option<Bson>> {
         match self {
@@ -278,10 +301,8 @@ impl Expression {
             Expression::Let { variables, body } => {
                 let mut bound = Vec::with_capacity(variables.len());
                 for (name, expression) in variables {
-                    bound.push((
-                        name.clone(),
-                        expression.evaluate(scope)?.unwrap_or(Bson::Null),
-                    ));
+                    let value = expression.evaluate(scope)?;
+                    bound.push((name.clone(), value.unwrap_or(MISSING)));
                 }
                 scoped(scope, bound, |scope| body.evaluate(scope))
             }
@@ -290,7 +311,12 @@ impl Expression {
                 name,
                 body,
                 filter,
+                limit,
             } => {
+                let most = match limit {
+                    None => usize::MAX,
+                    Some(limit) => at_most(limit.evaluate(scope)?.as_ref())?,
+                };
                 let Some(values) =
                     array_of(input, if *filter { "$filter" } else { "$map" }, scope)?
                 else {
@@ -298,6 +324,9 @@ impl Expression {
                 };
                 let mut result = Vec::with_capacity(values.len());
                 for value in values {
+                    if result.len() >= most {
+                        break;
+                    }
                     let shown = value.clone();
                     scope.spend(size(&shown))?;
                     let answer = scoped(scope, vec![(name.clone(), shown)], |scope| {
@@ -319,15 +348,37 @@ impl Expression {
                 let Some(values) = array_of(input, "$reduce", scope)? else {
                     return Ok(Some(Bson::Null));
                 };
-                let mut result = initial.evaluate(scope)?.unwrap_or(Bson::Null);
+                let mut result = initial.evaluate(scope)?.unwrap_or(MISSING);
                 for value in values {
                     let bound = vec![("this".to_owned(), value), ("value".to_owned(), result)];
-                    result =
-                        scoped(scope, bound, |scope| body.evaluate(scope))?.unwrap_or(Bson::Null);
+                    result = scoped(scope, bound, |scope| body.evaluate(scope))?.unwrap_or(MISSING);
                 }
-                Ok(Some(result))
+                Ok(Some(result).filter(|result| *result != MISSING))
             }
         }
+    }
+}
+
+/// The `limit` of `$filter`; null is none.
+fn at_most(limit: Option<&Bson>) -> Result<usize> {
+    match limit {
+        limit if is_nullish(limit) => Ok(usize::MAX),
+        Some(limit) => whole_number(limit)
+            .filter(|limit| *limit > 0)
+            .map(|limit| usize::try_from(limit).unwrap_or(usize::MAX))
+            .ok_or_else(|| Error::Invalid("$filter needs a limit above 0".into())),
+        None => Ok(usize::MAX),
+    }
+}
+
+/// A number of any type that is a whole one.
+fn whole_number(value: &Bson) -> Option<i64> {
+    match value {
+        Bson::Int32(int) => Some(i64::from(*int)),
+        Bson::Int64(int) => Some(*int),
+        // The range is checked by the round trip.
+        Bson::Double(double) if (*double as i64) as f64 == *double => Some(*double as i64),
+        _ => None,
     }
 }
 
@@ -345,6 +396,7 @@ fn resolve(scope: &Scope<'_>, variable: &str, path: &[String]) -> Option<Bson> {
                 .iter()
                 .rev()
                 .find(|(known, _)| known == name);
+            let found = found.filter(|(_, value)| *value != MISSING);
             found.and_then(|(_, value)| lookup(value, path))
         }
     }

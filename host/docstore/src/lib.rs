@@ -23,6 +23,7 @@ pub mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod language;
 pub mod model;
 pub mod offline;
 pub mod query;

@@ -15,6 +15,14 @@ pub(crate) struct Projection {
     fields: Fields,
     /// `$elemMatch` fields come after all others.
     elements: Vec<(Box<str>, Filter)>,
+    /// Some field shows only the array element that the filter matched.
+    positional: bool,
+}
+
+/// The array element that the filter matched, and whether one was missed.
+struct Matched {
+    position: Option<usize>,
+    missed: bool,
 }
 
 type Fields = Vec<(Box<str>, Node)>;
@@ -25,6 +33,8 @@ enum Node {
     Listed,
     /// Keep it although the projection drops what it lists: `_id: 1`.
     Kept,
+    /// Of an array, keep the element that the filter matched: `path.$`.
+    Matched,
     Inside(Fields),
     Slice {
         skip: i64,
@@ -41,6 +51,7 @@ struct Compiler {
     id: Option<bool>,
     fields: Fields,
     elements: Vec<(Box<str>, Filter)>,
+    positional: bool,
 }
 
 impl Projection {
@@ -69,14 +80,49 @@ impl Projection {
             include,
             fields,
             elements: compiler.elements,
+            positional: compiler.positional,
         }))
     }
 
-    /// The part of `document` that was asked for.
+    /// The part of a document that was asked for, which matches `filter`.
+    pub(crate) fn apply_to_match(
+        &self,
+        document: &[u8],
+        filter: &Filter,
+    ) -> Result<RawDocumentBuf> {
+        let position = if self.positional {
+            filter.position(document)?
+        } else {
+            None
+        };
+        self.shown(document, position)
+    }
+
+    /// The part of `document` that was asked for, whatever made it match.
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn apply(&self, document: &[u8]) -> Result<RawDocumentBuf> {
+        self.shown(document, None)
+    }
+
+    fn shown(&self, document: &[u8], position: Option<usize>) -> Result<RawDocumentBuf> {
         let mut out = Vec::with_capacity(document.len());
         let start = begin_document(&mut out);
-        self.members(Value::document(document), &self.fields, &mut out)?;
+        let mut matched = Matched {
+            position,
+            missed: false,
+        };
+        self.members(
+            Value::document(document),
+            &self.fields,
+            &mut matched,
+            &mut out,
+        )?;
+        if matched.missed {
+            return Err(Error::Invalid(
+                "the projection's `$` stands for an array element that the filter did not match"
+                    .into(),
+            ));
+        }
         for (name, filter) in &self.elements {
             if let Some(array) = value::field(document, name.as_bytes())?
                 && array.kind == Kind::Array
@@ -92,6 +138,7 @@ impl Projection {
         &self,
         document: Value<'_>,
         fields: &Fields,
+        matched: &mut Matched,
         out: &mut Vec<u8>,
     ) -> Result<(), Corrupt> {
         for element in document.elements() {
@@ -108,8 +155,17 @@ impl Projection {
                     push_key(out, Kind::Array, name);
                     slice(member, *skip, *count, out)?;
                 }
-                Some(Node::Slice { .. }) => push(out, name, member),
-                Some(Node::Inside(fields)) => self.inside(name, member, fields, out)?,
+                Some(Node::Matched) if member.kind == Kind::Array => {
+                    push_key(out, Kind::Array, name);
+                    let start = begin_document(out);
+                    match matched.element(member)? {
+                        Some(element) => push(out, b"0", element),
+                        None => matched.missed = true,
+                    }
+                    end_document(out, start);
+                }
+                Some(Node::Slice { .. } | Node::Matched) => push(out, name, member),
+                Some(Node::Inside(fields)) => self.inside(name, member, fields, matched, out)?,
             }
         }
         Ok(())
@@ -120,22 +176,38 @@ impl Projection {
         name: &[u8],
         member: Value<'_>,
         fields: &Fields,
+        matched: &mut Matched,
         out: &mut Vec<u8>,
     ) -> Result<(), Corrupt> {
         match member.kind {
             Kind::Document => {
                 push_key(out, Kind::Document, name);
                 let start = begin_document(out);
-                self.members(member, fields, out)?;
+                self.members(member, fields, matched, out)?;
                 end_document(out, start);
             }
             Kind::Array => {
                 push_key(out, Kind::Array, name);
                 let start = begin_document(out);
+                // The element is that of the first array on the way.
+                if leads_to_matched(fields) {
+                    match matched.element(member)? {
+                        Some(element) => self.inside(b"0", element, fields, matched, out)?,
+                        None => matched.missed = true,
+                    }
+                    end_document(out, start);
+                    return Ok(());
+                }
                 let mut position = 0_usize;
                 for element in member.values() {
                     let before = out.len();
-                    self.inside(position.to_string().as_bytes(), element?, fields, out)?;
+                    self.inside(
+                        position.to_string().as_bytes(),
+                        element?,
+                        fields,
+                        matched,
+                        out,
+                    )?;
                     position += usize::from(out.len() > before);
                 }
                 end_document(out, start);
@@ -145,6 +217,23 @@ impl Projection {
         }
         Ok(())
     }
+}
+
+impl Matched {
+    fn element<'a>(&self, array: Value<'a>) -> Result<Option<Value<'a>>, Corrupt> {
+        match self.position {
+            Some(position) => array.values().nth(position).transpose(),
+            None => Ok(None),
+        }
+    }
+}
+
+fn leads_to_matched(fields: &Fields) -> bool {
+    fields.iter().any(|(_, node)| match node {
+        Node::Matched => true,
+        Node::Inside(inner) => leads_to_matched(inner),
+        _ => false,
+    })
 }
 
 fn slice(array: Value<'_>, skip: i64, count: i64, out: &mut Vec<u8>) -> Result<(), Corrupt> {
@@ -199,6 +288,10 @@ impl Compiler {
 
     fn field(&mut self, path: &str, operand: &Bson) -> Result<()> {
         let bad = |problem: &str| Error::Invalid(format!("the projection of '{path}' {problem}"));
+        let (path, matched) = match path.strip_suffix(".$") {
+            Some(path) => (path, true),
+            None => (path, false),
+        };
         if path
             .split('.')
             .any(|name| name.is_empty() || name.starts_with('$'))
@@ -210,6 +303,7 @@ impl Compiler {
             Bson::Int32(number) => *number != 0,
             Bson::Int64(number) => *number != 0,
             Bson::Double(number) => *number != 0.0,
+            Bson::Document(_) if matched => return Err(bad("has both `$` and an operator")),
             Bson::Document(inner) => {
                 return match inner.iter().next() {
                     None => Err(bad("is an empty document")),
@@ -224,6 +318,14 @@ impl Compiler {
             }
             _ => return Err(bad("must be 0, 1, true, false or an operator")),
         };
+        if matched {
+            if !include || self.positional {
+                return Err(bad("can have one `$`, where fields are included"));
+            }
+            self.positional = true;
+            self.kind(path, true)?;
+            return self.insert(path, Node::Matched);
+        }
         if path == "_id" {
             self.id = Some(include);
             return Ok(());
@@ -454,6 +556,7 @@ mod tests {
         refuse(doc! { "a": {} }, "empty document");
         refuse(doc! { "a..b": 1 }, "unusable field name");
         refuse(doc! { "a": { "$slice": "x" } }, "needs a whole number");
-        refuse(doc! { "a.$": 1 }, "unusable field name");
+        refuse(doc! { "a.$": 0 }, "can have one `$`");
+        refuse(doc! { "a.$.b": 1 }, "unusable field name");
     }
 }

@@ -14,6 +14,7 @@ use crate::expression::{Environment, Expression, Scope, is_true};
 use crate::path::{Leaf, Path};
 use crate::value::{Corrupt, Kind, OwnedValue, Value};
 
+pub(crate) use compile::OPERATORS;
 pub(crate) use compile::kinds_named;
 pub(crate) use pattern::Pattern;
 pub(crate) use test::{Comparison, Test};

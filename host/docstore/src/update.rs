@@ -17,6 +17,8 @@ use crate::model::{Change, Update};
 use crate::query::Filter;
 use crate::value::{self, field};
 
+pub(crate) use array::{check_sort, sort_by};
+pub(crate) use operator::KNOWN as OPERATORS;
 use operator::Operator;
 use tree::{Context, UpdatePath};
 
@@ -37,6 +39,16 @@ pub(crate) enum Updater {
 pub(crate) struct Step {
     path: UpdatePath,
     operator: Operator,
+}
+
+impl Step {
+    /// The path that is written to.
+    fn target(&self) -> &UpdatePath {
+        match &self.operator {
+            Operator::Rename(target) => target,
+            _ => &self.path,
+        }
+    }
 }
 
 impl Updater {

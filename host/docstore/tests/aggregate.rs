@@ -664,7 +664,14 @@ async fn expressions_give_mongodbs_values() {
             "no argument 'inputs'",
         ),
         (bson!({ "$substrBytes": ["é", 0, 1] }), "cuts a character"),
-        (bson!({ "$switch": { "branches": [] } }), "no branch"),
+        (
+            bson!({ "$switch": { "branches": [] } }),
+            "at least one branch",
+        ),
+        (
+            bson!({ "$switch": { "branches": [{ "case": false, "then": 1 }] } }),
+            "no branch",
+        ),
         (bson!({ "$range": [0, 10, 0] }), "not 0"),
         (
             bson!({ "$dateToString": { "date": "$at", "format": "%q" } }),

@@ -13,6 +13,28 @@ use crate::path::Path;
 use crate::query::Filter;
 use crate::validate;
 
+/// Every stage that [`stage`] compiles.
+pub(crate) const STAGES: &[&str] = &[
+    "$addFields",
+    "$bucket",
+    "$count",
+    "$facet",
+    "$group",
+    "$limit",
+    "$lookup",
+    "$match",
+    "$project",
+    "$replaceRoot",
+    "$replaceWith",
+    "$sample",
+    "$set",
+    "$skip",
+    "$sort",
+    "$sortByCount",
+    "$unset",
+    "$unwind",
+];
+
 /// Stages of one pipeline.
 const MAX_STAGES: usize = 200;
 /// Pipelines within pipelines.
@@ -185,6 +207,17 @@ fn stage(
             }
         }
         "$sortByCount" => {
+            let computed = match operand {
+                Bson::String(path) => path.starts_with('$'),
+                Bson::Document(operator) => operator
+                    .keys()
+                    .next()
+                    .is_some_and(|name| name.starts_with('$')),
+                _ => false,
+            };
+            if !computed {
+                return Err(needs(name, "a path with its '$', or an expression"));
+            }
             out.push(Stage::Group {
                 key: Expression::compile(operand, names)?,
                 fields: accumulators(&doc! { "count": { "$sum": 1 } }, names)?,
@@ -287,6 +320,23 @@ fn bucket(name: &str, options: &Document, names: &[String]) -> Result<Stage> {
         {
             return Err(needs(name, "boundaries in ascending order"));
         }
+    }
+    let class = |value: &Bson| {
+        crate::value::OwnedValue::encode(value).map(|value| crate::order::class(value.get().kind))
+    };
+    let (Some(low), Some(high)) = (boundaries.first(), boundaries.last()) else {
+        return Err(needs(name, "boundaries"));
+    };
+    for boundary in boundaries {
+        if class(boundary)? != class(low)? {
+            return Err(needs(name, "boundaries of one type"));
+        }
+    }
+    if let Some(default) = options.get("default")
+        && crate::expression::compare(Some(default), Some(low))?.is_ge()
+        && crate::expression::compare(Some(default), Some(high))?.is_lt()
+    {
+        return Err(needs(name, "a default outside of its boundaries"));
     }
     let count = doc! { "count": { "$sum": 1 } };
     let output = match options.get("output") {

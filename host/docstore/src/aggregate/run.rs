@@ -586,7 +586,9 @@ fn look_up(
         for (name, expression) in &lookup.variables {
             variables.push((
                 name.clone(),
-                expression.evaluate(&mut scope)?.unwrap_or(Bson::Null),
+                expression
+                    .evaluate(&mut scope)?
+                    .unwrap_or(expression::MISSING),
             ));
         }
     }

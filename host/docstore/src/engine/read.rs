@@ -120,7 +120,7 @@ pub(crate) fn portion(
                 return Ok(true);
             }
             let shown = match &query.projection {
-                Some(projection) => projection.apply(document)?,
+                Some(projection) => projection.apply_to_match(document, &query.filter)?,
                 None => RawDocumentBuf::from_bytes(document.to_vec())
                     .map_err(|_| crate::value::Corrupt)?,
             };

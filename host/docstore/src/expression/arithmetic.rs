@@ -63,7 +63,7 @@ fn combine(
 }
 
 /// The sum of two numbers.
-pub(crate) fn add(name: &str, a: &Bson, b: &Bson) -> Result<Bson> {
+fn add(name: &str, a: &Bson, b: &Bson) -> Result<Bson> {
     combine(name, a, b, i64::checked_add, |a, b| a + b)
 }
 
@@ -286,4 +286,183 @@ pub(super) fn power(
         return Err(needs(name, "an exponent from 0 for the base 0"));
     }
     Ok(Some(Bson::Double(base.powf(exponent))))
+}
+
+/// `$log`, to any base.
+pub(super) fn logarithm(
+    name: &'static str,
+    arguments: Arguments<'_>,
+    _: &Scope<'_>,
+) -> Result<Option<Bson>> {
+    let Some((value, base)) = pair(name, arguments)? else {
+        return Ok(Some(Bson::Null));
+    };
+    let (value, base) = (number(name, value)?, number(name, base)?);
+    if value <= 0.0 {
+        return Err(needs(name, "a number above 0"));
+    }
+    if base <= 0.0 || base == 1.0 {
+        return Err(needs(name, "a base above 0 other than 1"));
+    }
+    Ok(Some(Bson::Double(value.ln() / base.ln())))
+}
+
+/// The trigonometric functions of one number.
+pub(super) fn angle(
+    name: &'static str,
+    arguments: Arguments<'_>,
+    _: &Scope<'_>,
+) -> Result<Option<Bson>> {
+    let Some(value) = argument(arguments, 0).filter(|_| !any_null(arguments)) else {
+        return Ok(Some(Bson::Null));
+    };
+    let value = number(name, value)?;
+    let (good, result) = match name {
+        "$sin" => (!value.is_infinite(), value.sin()),
+        "$cos" => (!value.is_infinite(), value.cos()),
+        "$tan" => (!value.is_infinite(), value.tan()),
+        "$asin" => (value.abs() <= 1.0 || value.is_nan(), value.asin()),
+        "$acos" => (value.abs() <= 1.0 || value.is_nan(), value.acos()),
+        "$atan" => (true, value.atan()),
+        "$sinh" => (true, value.sinh()),
+        "$cosh" => (true, value.cosh()),
+        "$tanh" => (true, value.tanh()),
+        "$asinh" => (true, value.asinh()),
+        "$acosh" => (value >= 1.0 || value.is_nan(), value.acosh()),
+        "$atanh" => (value.abs() <= 1.0 || value.is_nan(), value.atanh()),
+        "$degreesToRadians" => (true, value * (std::f64::consts::PI / 180.0)),
+        _ => (true, value * (180.0 / std::f64::consts::PI)),
+    };
+    if good {
+        Ok(Some(Bson::Double(result)))
+    } else {
+        Err(needs(name, "a number in the function's domain"))
+    }
+}
+
+/// `$atan2`.
+pub(super) fn angle_of_point(
+    name: &'static str,
+    arguments: Arguments<'_>,
+    _: &Scope<'_>,
+) -> Result<Option<Bson>> {
+    let Some((y, x)) = pair(name, arguments)? else {
+        return Ok(Some(Bson::Null));
+    };
+    Ok(Some(Bson::Double(number(name, y)?.atan2(number(name, x)?))))
+}
+
+/// `$bitAnd`, `$bitOr`, `$bitXor`, `$bitNot`: of integers, as wide as the widest.
+pub(super) fn bits(
+    name: &'static str,
+    arguments: Arguments<'_>,
+    _: &Scope<'_>,
+) -> Result<Option<Bson>> {
+    let mut result: Option<i64> = None;
+    let mut narrow = true;
+    for value in arguments {
+        let Some(value) = value.as_ref().filter(|value| !is_nullish(Some(value))) else {
+            return Ok(Some(Bson::Null));
+        };
+        let bits = as_i64(value).ok_or_else(|| needs(name, "integers"))?;
+        narrow &= matches!(value, Bson::Int32(_));
+        result = Some(match (name, result) {
+            ("$bitNot", _) => !bits,
+            (_, None) => bits,
+            ("$bitAnd", Some(before)) => before & bits,
+            ("$bitOr", Some(before)) => before | bits,
+            (_, Some(before)) => before ^ bits,
+        });
+    }
+    Ok(result.map(|result| integer(result, narrow)))
+}
+
+/// Refuses a Decimal128 where numbers are gathered: to pass over it, as over
+/// what is no number, would give a wrong sum.
+pub(crate) fn refuse_decimal(name: &str, value: Option<&Bson>) -> Result<()> {
+    match value {
+        Some(Bson::Decimal128(_)) => Err(Error::Invalid(format!(
+            "{name} does not support Decimal128"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// A sum as `$sum` and `$avg` take it: integers exactly, doubles with the error of
+/// each addition carried along, as MongoDB does, so that ten times 0.1 is 1.
+#[derive(Debug, Default)]
+pub(crate) struct Total {
+    whole: i128,
+    sum: f64,
+    error: f64,
+    doubles: bool,
+    longs: bool,
+    count: u64,
+}
+
+impl Total {
+    /// Adds a number; what is none is passed over, but Decimal128 is refused.
+    pub(crate) fn take(&mut self, name: &str, value: Option<&Bson>) -> Result<()> {
+        refuse_decimal(name, value)?;
+        match value {
+            Some(Bson::Int32(int)) => self.whole += i128::from(*int),
+            Some(Bson::Int64(int)) => {
+                self.whole += i128::from(*int);
+                self.longs = true;
+            }
+            Some(Bson::Double(double)) => {
+                self.doubles = true;
+                self.double(*double);
+            }
+            _ => return Ok(()),
+        }
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Knuth's two-sum.
+    fn double(&mut self, double: f64) {
+        let sum = self.sum + double;
+        let shifted = sum - self.sum;
+        let error = (self.sum - (sum - shifted)) + (double - shifted);
+        self.sum = sum;
+        // Beyond infinity the error is no number.
+        if error.is_finite() {
+            self.error += error;
+        }
+    }
+
+    fn as_double(&self) -> f64 {
+        let mut all = Total {
+            sum: self.sum,
+            error: self.error,
+            ..Total::default()
+        };
+        let whole = self.whole as f64;
+        all.double(whole);
+        // What the double of the integers left out.
+        all.error += (self.whole - whole as i128) as f64;
+        all.sum + all.error
+    }
+
+    /// The sum, in the widest type that was met.
+    pub(crate) fn sum(&self) -> Bson {
+        if self.doubles {
+            return Bson::Double(self.as_double());
+        }
+        match (i32::try_from(self.whole), i64::try_from(self.whole)) {
+            (Ok(int), _) if !self.longs => Bson::Int32(int),
+            (_, Ok(long)) => Bson::Int64(long),
+            _ => Bson::Double(self.whole as f64),
+        }
+    }
+
+    /// The mean; null of nothing.
+    pub(crate) fn mean(&self) -> Bson {
+        if self.count == 0 {
+            Bson::Null
+        } else {
+            Bson::Double(self.as_double() / self.count as f64)
+        }
+    }
 }

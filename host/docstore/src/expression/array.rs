@@ -5,9 +5,9 @@ use std::collections::HashSet;
 
 use bson::{Bson, Document};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::expression::operator::{any_null, argument, needs};
-use crate::expression::{Scope, add, as_f64, compare, is_nullish, is_true, key};
+use crate::expression::{Scope, Total, as_f64, compare, is_nullish, is_true, key, refuse_decimal};
 
 type Arguments<'a> = &'a [Option<Bson>];
 
@@ -442,24 +442,16 @@ pub(super) fn statistic(
         [Some(Bson::Array(values))] => values.iter().collect(),
         _ => arguments.iter().flatten().collect(),
     };
-    let numbers = list.iter().filter(|value| as_f64(value).is_some());
     match name {
         "$sum" | "$avg" => {
-            let mut total = Bson::Int32(0);
-            let mut count = 0_u32;
-            for number in numbers {
-                total = widen(add(name, &total, number)?);
-                count += 1;
+            let mut total = Total::default();
+            for value in list {
+                total.take(name, Some(value))?;
             }
-            if name == "$sum" {
-                return Ok(Some(narrow(total, &list)));
-            }
-            let total =
-                as_f64(&total).ok_or_else(|| Error::Invalid("$avg needs numbers".into()))?;
-            Ok(Some(if count == 0 {
-                Bson::Null
+            Ok(Some(if name == "$sum" {
+                total.sum()
             } else {
-                Bson::Double(total / f64::from(count))
+                total.mean()
             }))
         }
         _ => {
@@ -479,20 +471,54 @@ pub(super) fn statistic(
     }
 }
 
-/// Sums are taken in 64 bits.
-fn widen(value: Bson) -> Bson {
-    match value {
-        Bson::Int32(int) => Bson::Int64(int.into()),
-        other => other,
+/// `$stdDevPop` and `$stdDevSamp` over the arguments, or over the elements of
+/// one array.
+pub(super) fn spread(
+    name: &'static str,
+    arguments: Arguments<'_>,
+    _: &Scope<'_>,
+) -> Result<Option<Bson>> {
+    let list: Vec<&Bson> = match arguments {
+        [Some(Bson::Array(values))] => values.iter().collect(),
+        _ => arguments.iter().flatten().collect(),
+    };
+    let mut deviation = Deviation::default();
+    for value in list {
+        refuse_decimal(name, Some(value))?;
+        if let Some(number) = as_f64(value) {
+            deviation.take(number);
+        }
     }
+    Ok(Some(deviation.finish(name == "$stdDevPop")))
 }
 
-/// A sum of 32-bit integers is one while it fits.
-fn narrow(total: Bson, list: &[&Bson]) -> Bson {
-    match total {
-        Bson::Int64(int) if !list.iter().any(|value| matches!(value, Bson::Int64(_))) => {
-            i32::try_from(int).map_or(Bson::Int64(int), Bson::Int32)
+/// Welford's running mean and sum of squares.
+#[derive(Debug, Default)]
+pub(crate) struct Deviation {
+    count: u64,
+    mean: f64,
+    squares: f64,
+}
+
+impl Deviation {
+    pub(crate) fn take(&mut self, number: f64) {
+        self.count += 1;
+        let before = number - self.mean;
+        self.mean += before / self.count as f64;
+        self.squares += before * (number - self.mean);
+    }
+
+    /// The standard deviation of a whole population, or of a sample.
+    pub(crate) fn finish(&self, population: bool) -> Bson {
+        let degrees = if population {
+            self.count
+        } else {
+            self.count.saturating_sub(1)
+        };
+        if degrees == 0 {
+            Bson::Null
+        } else {
+            Bson::Double((self.squares / degrees as f64).sqrt())
         }
-        other => other,
     }
 }

@@ -4,10 +4,16 @@ use bson::{Bson, Document};
 
 use crate::error::{Error, Result};
 use crate::expression::Expression;
-use crate::expression::operator::Operator;
+use crate::expression::operator::{Named, Operator};
+use crate::query::Pattern;
 
 /// Variables that every expression has.
 const SYSTEM: [&str; 4] = ["ROOT", "CURRENT", "NOW", "REMOVE"];
+
+/// The operators whose arguments are no plain expressions.
+pub(super) const SPECIAL: [&str; 7] = [
+    "$literal", "$cond", "$switch", "$let", "$map", "$filter", "$reduce",
+];
 
 pub(crate) fn expression(value: &Bson, names: &[String]) -> Result<Expression> {
     match value {
@@ -77,12 +83,12 @@ fn object(document: &Document, names: &[String]) -> Result<Expression> {
 }
 
 /// Reads named arguments; those not in `allowed` are refused.
-struct Named<'a> {
+struct Arguments<'a> {
     operator: &'a str,
     document: &'a Document,
 }
 
-impl<'a> Named<'a> {
+impl<'a> Arguments<'a> {
     fn read(operator: &'a str, operand: &'a Bson, allowed: &[&str]) -> Result<Self> {
         let Bson::Document(document) = operand else {
             return Err(Error::Invalid(format!(
@@ -96,13 +102,45 @@ impl<'a> Named<'a> {
             Some(name) => Err(Error::Invalid(format!(
                 "{operator} has no argument '{name}'"
             ))),
-            None => Ok(Named { operator, document }),
+            None => Ok(Arguments { operator, document }),
         }
     }
 
     fn get(&self, name: &str) -> Result<&'a Bson> {
         let missing = || Error::Invalid(format!("{} needs the argument '{name}'", self.operator));
         self.document.get(name).ok_or_else(missing)
+    }
+
+    /// Compiles them in the order of `allowed`, of which the first `needed` must
+    /// be there. What is absent is a missing value.
+    fn compile(
+        &self,
+        allowed: &[&str],
+        needed: usize,
+        names: &[String],
+    ) -> Result<Vec<Expression>> {
+        let one = |(position, argument): (usize, &&str)| {
+            let value = match self.document.get(argument) {
+                None if position < needed => self.get(argument)?,
+                None if *argument == "timezone" => &Bson::String("UTC".into()),
+                None => return Ok(Expression::missing()),
+                Some(value) => value,
+            };
+            match (*argument, value) {
+                // Refused now rather than with the first document.
+                ("timezone", Bson::String(zone)) if !zone.starts_with('$') => {
+                    crate::expression::date::offset(zone)?;
+                }
+                // What to sort by is no expression.
+                ("sortBy", value) => {
+                    crate::update::check_sort(self.operator, value)?;
+                    return Ok(Expression::Literal(value.clone()));
+                }
+                _ => {}
+            }
+            expression(value, names)
+        };
+        allowed.iter().enumerate().map(one).collect()
     }
 }
 
@@ -125,7 +163,7 @@ fn operator(name: &str, operand: &Bson, names: &[String]) -> Result<Expression> 
                     _ => return Err(Error::Invalid("$cond needs three arguments".into())),
                 },
                 _ => {
-                    let named = Named::read(name, operand, &["if", "then", "else"])?;
+                    let named = Arguments::read(name, operand, &["if", "then", "else"])?;
                     (named.get("if")?, named.get("then")?, named.get("else")?)
                 }
             };
@@ -135,20 +173,23 @@ fn operator(name: &str, operand: &Bson, names: &[String]) -> Result<Expression> 
             })
         }
         "$switch" => {
-            let named = Named::read(name, operand, &["branches", "default"])?;
+            let named = Arguments::read(name, operand, &["branches", "default"])?;
             let Bson::Array(list) = named.get("branches")? else {
                 return Err(Error::Invalid("$switch needs a list of branches".into()));
             };
+            if list.is_empty() {
+                return Err(Error::Invalid("$switch needs at least one branch".into()));
+            }
             let mut branches = Vec::with_capacity(list.len());
             for branch in list {
-                let branch = Named::read("a branch of $switch", branch, &["case", "then"])?;
+                let branch = Arguments::read("a branch of $switch", branch, &["case", "then"])?;
                 branches.push((compile(branch.get("case")?)?, compile(branch.get("then")?)?));
             }
             let default = named.document.get("default").map(boxed).transpose()?;
             Ok(Expression::Branches { branches, default })
         }
         "$let" => {
-            let named = Named::read(name, operand, &["vars", "in"])?;
+            let named = Arguments::read(name, operand, &["vars", "in"])?;
             let Bson::Document(vars) = named.get("vars")? else {
                 return Err(Error::Invalid("$let needs a document of vars".into()));
             };
@@ -166,7 +207,9 @@ fn operator(name: &str, operand: &Bson, names: &[String]) -> Result<Expression> 
         "$map" | "$filter" => {
             let filter = name == "$filter";
             let body = if filter { "cond" } else { "in" };
-            let named = Named::read(name, operand, &["input", "as", body])?;
+            let mut allowed = vec!["input", "as", body];
+            allowed.extend(filter.then_some("limit"));
+            let named = Arguments::read(name, operand, &allowed)?;
             let variable = match named.document.get("as") {
                 None => "this",
                 Some(Bson::String(variable)) => variable.as_str(),
@@ -178,10 +221,11 @@ fn operator(name: &str, operand: &Bson, names: &[String]) -> Result<Expression> 
                 name: variable.to_owned(),
                 body: Box::new(expression(named.get(body)?, &with(&[variable]))?),
                 filter,
+                limit: named.document.get("limit").map(boxed).transpose()?,
             })
         }
         "$reduce" => {
-            let named = Named::read(name, operand, &["input", "initialValue", "in"])?;
+            let named = Arguments::read(name, operand, &["input", "initialValue", "in"])?;
             Ok(Expression::Reduce {
                 input: boxed(named.get("input")?)?,
                 initial: boxed(named.get("initialValue")?)?,
@@ -192,28 +236,34 @@ fn operator(name: &str, operand: &Bson, names: &[String]) -> Result<Expression> 
             let operator = Operator::parse(name).ok_or_else(|| {
                 Error::Invalid(format!("unsupported operator {name} in an expression"))
             })?;
-            let arguments = match (operator.names(), operand) {
-                (Some(argument_names), Bson::Document(_)) if !argument_names.is_empty() => {
-                    let named = Named::read(name, operand, argument_names)?;
-                    let argument = |argument: &&str| match named.document.get(argument) {
-                        Some(value) => compile(value),
-                        // A missing argument is a missing value.
-                        None => Ok(Expression::Path {
-                            variable: "REMOVE".into(),
-                            path: Vec::new(),
-                        }),
-                    };
-                    argument_names
-                        .iter()
-                        .map(argument)
-                        .collect::<Result<Vec<_>>>()?
+            let (least, most) = operator.arity();
+            if name.starts_with("$regex") {
+                check_pattern(name, operand)?;
+            }
+            let arguments = match (operator.named(), operand) {
+                (Named::Only(argument_names), operand) => {
+                    let named = Arguments::read(name, operand, argument_names)?;
+                    named.compile(argument_names, least, names)?
+                }
+                (Named::OrFirst(argument_names), Bson::Document(document))
+                    if document
+                        .keys()
+                        .next()
+                        .is_some_and(|key| !key.starts_with('$')) =>
+                {
+                    let named = Arguments::read(name, operand, argument_names)?;
+                    named.compile(argument_names, least, names)?
                 }
                 (_, Bson::Array(values)) => {
                     values.iter().map(compile).collect::<Result<Vec<_>>>()?
                 }
                 (_, one) => vec![compile(one)?],
             };
-            let (least, most) = operator.arity();
+            // Alone, the first of named arguments has no others beside it.
+            let most = match (operator.named(), operand) {
+                (Named::OrFirst(_), Bson::Array(_)) => 1,
+                _ => most,
+            };
             if arguments.len() < least || arguments.len() > most {
                 return Err(Error::Invalid(format!(
                     "{name} has the wrong number of arguments"
@@ -225,6 +275,31 @@ fn operator(name: &str, operand: &Bson, names: &[String]) -> Result<Expression> 
             })
         }
     }
+}
+
+/// Refuses a pattern that cannot be run now, rather than with the first document,
+/// where it is written out.
+fn check_pattern(name: &str, operand: &Bson) -> Result<()> {
+    let Bson::Document(arguments) = operand else {
+        return Ok(());
+    };
+    let options = match arguments.get("options") {
+        None | Some(Bson::Null) => "",
+        Some(Bson::String(options)) if !options.starts_with('$') => options,
+        Some(_) => return Ok(()),
+    };
+    let pattern = match arguments.get("regex") {
+        Some(Bson::String(pattern)) if !pattern.starts_with('$') => {
+            Pattern::compile(pattern, options, name)
+        }
+        Some(Bson::RegularExpression(regex)) => {
+            let own = regex.options.as_str();
+            let options = if options.is_empty() { own } else { options };
+            Pattern::compile(regex.pattern.as_str(), options, name)
+        }
+        _ => return Ok(()),
+    };
+    pattern.map(drop)
 }
 
 /// Users' variables start with a lower-case letter, so that they cannot hide the

@@ -6,7 +6,8 @@ use bson::Bson;
 
 use crate::error::{Error, Result};
 use crate::expression::{
-    Expression, Scope, arithmetic, array, compare, convert, date, is_nullish, is_true, text,
+    Expression, Scope, arithmetic, array, calendar, compare, convert, date, is_nullish, is_true,
+    sequence, text,
 };
 
 /// A function of evaluated arguments.
@@ -18,8 +19,19 @@ pub(crate) struct Operator {
     name: &'static str,
     kind: Kind,
     arity: (usize, usize),
-    /// Names of the arguments, where they are given as a document.
-    names: Option<&'static [&'static str]>,
+    named: Named,
+}
+
+/// How an operator's arguments are given.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Named {
+    /// As a list, or one alone.
+    No,
+    /// As a document of these names; as many of the first as the arity's lower
+    /// bound are needed.
+    Only(&'static [&'static str]),
+    /// As a document of these names, or the first alone.
+    OrFirst(&'static [&'static str]),
 }
 
 impl std::fmt::Debug for Operator {
@@ -39,16 +51,18 @@ enum Kind {
 const ANY: usize = usize::MAX;
 
 macro_rules! table {
-    ($($name:literal $least:tt..$most:tt $function:expr $(, [$($argument:literal),+])?;)+) => {
+    ($($name:literal $least:tt..$most:tt $function:expr
+        $(, [$($argument:literal),+])? $(, or [$($other:literal),+])?;)+) => {
         &[$(Operator {
             name: $name,
             kind: Kind::Function($function),
             arity: ($least, $most),
-            names: table!(@names $($($argument),+)?),
+            named: table!(@named [$($($argument),+)?] [$($($other),+)?]),
         }),+]
     };
-    (@names) => { None };
-    (@names $($argument:literal),+) => { Some(&[$($argument),+]) };
+    (@named [] []) => { Named::No };
+    (@named [$($argument:literal),+] []) => { Named::Only(&[$($argument),+]) };
+    (@named [] [$($argument:literal),+]) => { Named::OrFirst(&[$($argument),+]) };
 }
 
 const TABLE: &[Operator] = table! {
@@ -66,6 +80,26 @@ const TABLE: &[Operator] = table! {
     "$exp" 1..1 arithmetic::real;
     "$ln" 1..1 arithmetic::real;
     "$log10" 1..1 arithmetic::real;
+    "$log" 2..2 arithmetic::logarithm;
+    "$sin" 1..1 arithmetic::angle;
+    "$cos" 1..1 arithmetic::angle;
+    "$tan" 1..1 arithmetic::angle;
+    "$asin" 1..1 arithmetic::angle;
+    "$acos" 1..1 arithmetic::angle;
+    "$atan" 1..1 arithmetic::angle;
+    "$atan2" 2..2 arithmetic::angle_of_point;
+    "$sinh" 1..1 arithmetic::angle;
+    "$cosh" 1..1 arithmetic::angle;
+    "$tanh" 1..1 arithmetic::angle;
+    "$asinh" 1..1 arithmetic::angle;
+    "$acosh" 1..1 arithmetic::angle;
+    "$atanh" 1..1 arithmetic::angle;
+    "$degreesToRadians" 1..1 arithmetic::angle;
+    "$radiansToDegrees" 1..1 arithmetic::angle;
+    "$bitAnd" 1..ANY arithmetic::bits;
+    "$bitOr" 1..ANY arithmetic::bits;
+    "$bitXor" 1..ANY arithmetic::bits;
+    "$bitNot" 1..1 arithmetic::bits;
     "$pow" 2..2 arithmetic::power;
     "$eq" 2..2 comparison;
     "$ne" 2..2 comparison;
@@ -93,11 +127,19 @@ const TABLE: &[Operator] = table! {
     "$replaceOne" 3..3 text::replace, ["input", "find", "replacement"];
     "$replaceAll" 3..3 text::replace, ["input", "find", "replacement"];
     "$regexMatch" 2..3 text::regex_match, ["input", "regex", "options"];
+    "$regexFind" 2..3 text::regex_find, ["input", "regex", "options"];
+    "$regexFindAll" 2..3 text::regex_find, ["input", "regex", "options"];
     "$size" 1..1 array::size_of;
     "$isArray" 1..1 array::is_array;
     "$arrayElemAt" 2..2 array::element_at;
     "$first" 1..1 array::end;
     "$last" 1..1 array::end;
+    "$firstN" 2..2 sequence::some_of, ["input", "n"];
+    "$lastN" 2..2 sequence::some_of, ["input", "n"];
+    "$minN" 2..2 sequence::some_of, ["input", "n"];
+    "$maxN" 2..2 sequence::some_of, ["input", "n"];
+    "$zip" 1..3 sequence::zip, ["inputs", "useLongestLength", "defaults"];
+    "$sortArray" 2..2 sequence::sort, ["input", "sortBy"];
     "$in" 2..2 array::contains;
     "$indexOfArray" 2..4 array::index_of;
     "$concatArrays" 0..ANY array::concat;
@@ -118,6 +160,8 @@ const TABLE: &[Operator] = table! {
     "$avg" 0..ANY array::statistic;
     "$min" 0..ANY array::statistic;
     "$max" 0..ANY array::statistic;
+    "$stdDevPop" 0..ANY array::spread;
+    "$stdDevSamp" 0..ANY array::spread;
     "$type" 1..1 convert::type_name;
     "$isNumber" 1..1 convert::is_number;
     "$toString" 1..1 convert::convert;
@@ -127,26 +171,46 @@ const TABLE: &[Operator] = table! {
     "$toBool" 1..1 convert::convert;
     "$toDate" 1..1 convert::convert;
     "$toObjectId" 1..1 convert::convert;
-    "$year" 1..1 date::part;
-    "$month" 1..1 date::part;
-    "$dayOfMonth" 1..1 date::part;
-    "$dayOfWeek" 1..1 date::part;
-    "$dayOfYear" 1..1 date::part;
-    "$hour" 1..1 date::part;
-    "$minute" 1..1 date::part;
-    "$second" 1..1 date::part;
-    "$millisecond" 1..1 date::part;
-    "$dateToString" 1..3 date::format, ["date", "format", "onNull"];
+    "$toDecimal" 1..1 convert::convert;
+    "$convert" 2..4 convert::convert_to, ["input", "to", "onError", "onNull"];
+    "$binarySize" 1..1 convert::binary_size;
+    "$bsonSize" 1..1 convert::bson_size;
+    "$year" 1..2 date::part, or ["date", "timezone"];
+    "$month" 1..2 date::part, or ["date", "timezone"];
+    "$dayOfMonth" 1..2 date::part, or ["date", "timezone"];
+    "$dayOfWeek" 1..2 date::part, or ["date", "timezone"];
+    "$dayOfYear" 1..2 date::part, or ["date", "timezone"];
+    "$hour" 1..2 date::part, or ["date", "timezone"];
+    "$minute" 1..2 date::part, or ["date", "timezone"];
+    "$second" 1..2 date::part, or ["date", "timezone"];
+    "$millisecond" 1..2 date::part, or ["date", "timezone"];
+    "$week" 1..2 date::part, or ["date", "timezone"];
+    "$isoWeek" 1..2 date::part, or ["date", "timezone"];
+    "$isoWeekYear" 1..2 date::part, or ["date", "timezone"];
+    "$isoDayOfWeek" 1..2 date::part, or ["date", "timezone"];
+    "$dateToString" 1..4 date::format, ["date", "format", "onNull", "timezone"];
+    "$dateToParts" 1..3 date::to_parts, ["date", "iso8601", "timezone"];
+    "$dateFromParts" 0..11 date::from_parts,
+        ["year", "month", "day", "hour", "minute", "second", "millisecond", "timezone",
+         "isoWeekYear", "isoWeek", "isoDayOfWeek"];
+    "$dateFromString" 1..4 date::from_string, ["dateString", "onError", "onNull", "timezone"];
+    "$dateAdd" 3..4 calendar::add, ["startDate", "unit", "amount", "timezone"];
+    "$dateSubtract" 3..4 calendar::add, ["startDate", "unit", "amount", "timezone"];
+    "$dateDiff" 3..5 calendar::difference,
+        ["startDate", "endDate", "unit", "timezone", "startOfWeek"];
+    "$dateTrunc" 2..5 calendar::truncate, ["date", "unit", "binSize", "timezone", "startOfWeek"];
+    "$tsSecond" 1..1 date::timestamp;
+    "$tsIncrement" 1..1 date::timestamp;
 };
 
 impl Operator {
     pub(crate) fn parse(name: &str) -> Option<Self> {
-        let lazy = |name, kind| {
+        let lazy = |name: &'static str, kind| {
             Some(Operator {
                 name,
                 kind,
-                arity: (0, ANY),
-                names: None,
+                arity: (if name == "$ifNull" { 2 } else { 0 }, ANY),
+                named: Named::No,
             })
         };
         match name {
@@ -157,8 +221,14 @@ impl Operator {
         }
     }
 
-    pub(crate) fn names(&self) -> Option<&'static [&'static str]> {
-        self.names
+    /// The names of all operators in the table, and of those that are lazy.
+    pub(crate) fn known() -> impl Iterator<Item = &'static str> {
+        let lazy = ["$and", "$or", "$ifNull"];
+        TABLE.iter().map(|operator| operator.name).chain(lazy)
+    }
+
+    pub(crate) fn named(&self) -> Named {
+        self.named
     }
 
     pub(crate) fn arity(&self) -> (usize, usize) {

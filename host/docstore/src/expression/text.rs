@@ -1,12 +1,11 @@
 //! Strings.
 
-use bson::Bson;
+use bson::{Bson, Document};
 
 use crate::error::{Error, Result};
 use crate::expression::Scope;
 use crate::expression::operator::{any_null, argument, needs};
 use crate::query::Pattern;
-use crate::value::OwnedValue;
 
 type Arguments<'a> = &'a [Option<Bson>];
 
@@ -237,33 +236,88 @@ pub(super) fn replace(
     Ok(Some(Bson::String(text.replacen(find, replacement, count))))
 }
 
-pub(super) fn regex_match(
-    name: &'static str,
-    arguments: Arguments<'_>,
-    _: &Scope<'_>,
-) -> Result<Option<Bson>> {
-    let Some(Bson::String(_)) = argument(arguments, 0) else {
-        return match argument(arguments, 0) {
-            None | Some(Bson::Null | Bson::Undefined) => Ok(Some(Bson::Boolean(false))),
-            _ => Err(needs(name, "a string as its input")),
-        };
+/// The pattern and the text of `$regexMatch` and its like; none when the text is
+/// null or missing.
+fn pattern<'a>(name: &str, arguments: Arguments<'a>) -> Result<(Pattern, Option<&'a str>)> {
+    let text = match argument(arguments, 0) {
+        None | Some(Bson::Null | Bson::Undefined) => None,
+        Some(Bson::String(text)) => Some(text.as_str()),
+        Some(_) => return Err(needs(name, "a string as its input")),
     };
     let options = match argument(arguments, 2) {
         None | Some(Bson::Null) => "",
         Some(_) => string(name, arguments, 2)?,
     };
     let pattern = match argument(arguments, 1) {
-        Some(Bson::String(pattern)) => Pattern::compile(pattern, options, "$regexMatch")?,
+        Some(Bson::String(pattern)) => Pattern::compile(pattern, options, name)?,
         Some(Bson::RegularExpression(regex)) => {
             let own = regex.options.as_str();
-            Pattern::compile(
-                regex.pattern.as_str(),
-                if options.is_empty() { own } else { options },
-                "$regexMatch",
-            )?
+            if !options.is_empty() && !own.is_empty() {
+                return Err(needs(name, "options in one place only"));
+            }
+            let options = if options.is_empty() { own } else { options };
+            Pattern::compile(regex.pattern.as_str(), options, name)?
         }
         _ => return Err(needs(name, "a pattern")),
     };
-    let text = OwnedValue::encode(argument(arguments, 0).unwrap_or(&Bson::Null))?;
-    Ok(Some(Bson::Boolean(pattern.matches(text.get()))))
+    Ok((pattern, text))
+}
+
+pub(super) fn regex_match(
+    name: &'static str,
+    arguments: Arguments<'_>,
+    _: &Scope<'_>,
+) -> Result<Option<Bson>> {
+    let (pattern, text) = pattern(name, arguments)?;
+    let matched = text.is_some_and(|text| pattern.regex().is_match(text.as_bytes()));
+    Ok(Some(Bson::Boolean(matched)))
+}
+
+/// `$regexFind` and `$regexFindAll`: the text that matched, where it begins (in
+/// code points), and the groups.
+pub(super) fn regex_find(
+    name: &'static str,
+    arguments: Arguments<'_>,
+    scope: &Scope<'_>,
+) -> Result<Option<Bson>> {
+    let (pattern, text) = pattern(name, arguments)?;
+    let mut found = Vec::new();
+    // Counted from match to match, not each time from the start.
+    let (mut bytes, mut points) = (0, 0);
+    for captures in text
+        .into_iter()
+        .flat_map(|text| pattern.regex().captures_iter(text.as_bytes()))
+    {
+        let text = text.unwrap_or_default();
+        let Some(whole) = captures.get(0) else {
+            continue;
+        };
+        let cut = |range: std::ops::Range<usize>| {
+            text.get(range)
+                .ok_or_else(|| Error::Invalid(format!("{name} cuts a character in two")))
+        };
+        points += cut(bytes..whole.start())?.chars().count();
+        bytes = whole.start();
+        let mut groups = Vec::with_capacity(captures.len());
+        for group in captures.iter().skip(1) {
+            groups.push(match group {
+                Some(group) => Bson::String(cut(group.range())?.to_owned()),
+                None => Bson::Null,
+            });
+        }
+        let mut one = Document::new();
+        one.insert("match", cut(whole.range())?);
+        one.insert("idx", i32::try_from(points).unwrap_or(i32::MAX));
+        one.insert("captures", groups);
+        scope.spend(super::size(&Bson::Document(one.clone())))?;
+        found.push(Bson::Document(one));
+        if name == "$regexFind" {
+            break;
+        }
+    }
+    Ok(Some(if name == "$regexFind" {
+        found.pop().unwrap_or(Bson::Null)
+    } else {
+        Bson::Array(found)
+    }))
 }

@@ -15,6 +15,39 @@ use crate::value::{Kind, OwnedValue, Value};
 /// client can ask for on each document.
 const MAX_OPERANDS: usize = 100_000;
 
+/// Every operator of a filter; the last three are the names of a DBRef.
+pub(crate) const OPERATORS: &[&str] = &[
+    "$and",
+    "$or",
+    "$nor",
+    "$expr",
+    "$comment",
+    "$eq",
+    "$ne",
+    "$gt",
+    "$gte",
+    "$lt",
+    "$lte",
+    "$in",
+    "$nin",
+    "$exists",
+    "$not",
+    "$regex",
+    "$options",
+    "$type",
+    "$mod",
+    "$size",
+    "$all",
+    "$elemMatch",
+    "$bitsAllSet",
+    "$bitsAnySet",
+    "$bitsAllClear",
+    "$bitsAnyClear",
+    "$ref",
+    "$id",
+    "$db",
+];
+
 /// Compiles a filter document. `names` are the variables that `$expr` may use;
 /// where there are none, it has no place.
 pub(crate) fn filter(document: Value<'_>, names: Option<&[String]>) -> Result<Node> {

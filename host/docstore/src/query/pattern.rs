@@ -62,6 +62,11 @@ impl Pattern {
         })
     }
 
+    /// The pattern itself, for searching in UTF-8 text.
+    pub(crate) fn regex(&self) -> &Regex {
+        &self.regex
+    }
+
     /// Strings and symbols match by content, a stored pattern by being the same.
     pub(crate) fn matches(&self, value: Value<'_>) -> bool {
         match value.kind {

@@ -109,6 +109,24 @@ fn whole(operand: &Bson) -> Option<i64> {
     }
 }
 
+/// Refuses what cannot be sorted by, as `$push` and `$sortArray` take it.
+pub(crate) fn check_sort(name: &str, by: &Bson) -> Result<()> {
+    sort(by).map(drop).ok_or_else(|| {
+        Error::Invalid(format!(
+            "{name} needs 1, -1, or a document of them to sort by"
+        ))
+    })
+}
+
+/// Sorts values by what [`check_sort`] lets through.
+pub(crate) fn sort_by(name: &str, array: &mut Vec<Bson>, by: &Bson) -> Result<()> {
+    check_sort(name, by)?;
+    match sort(by) {
+        Some(sort) => sort_array(array, &sort),
+        None => Ok(()),
+    }
+}
+
 fn sort(operand: &Bson) -> Option<Sort> {
     let descending = |operand: &Bson| match whole(operand) {
         Some(1) => Some(false),
@@ -214,6 +232,11 @@ impl AddToSet {
     }
 }
 
+fn is_logical(operand: &Document) -> bool {
+    let first = operand.keys().next().map(String::as_str);
+    matches!(first, Some("$and" | "$or" | "$nor"))
+}
+
 /// `$pull` and `$pullAll`.
 #[derive(Debug, Clone)]
 pub(crate) enum Pull {
@@ -229,7 +252,8 @@ impl Pull {
     pub(crate) fn matching(operand: &Bson) -> Result<Self> {
         let mut wrapped = Document::new();
         Ok(match operand {
-            Bson::Document(_) if modifiers(operand).is_some() => {
+            // `$and` and its like are about the fields of an element.
+            Bson::Document(_) if modifiers(operand).is_some_and(|operand| !is_logical(operand)) => {
                 wrapped.insert(ELEMENT, operand.clone());
                 Pull::Elements(Filter::compile(&wrapped)?)
             }

@@ -35,7 +35,8 @@ pub(crate) fn operators(document: &Document, array_filters: &[Document]) -> Resu
             steps.push(Step { path, operator });
         }
     }
-    steps.sort_by(|a, b| a.path.cmp(&b.path));
+    // A renamed value has its turn where it goes to.
+    steps.sort_by(|a, b| a.target().cmp(b.target()));
     refuse_conflicts(&steps)?;
     let array_filters = array_filters
         .iter()

@@ -24,6 +24,15 @@ pub(crate) enum Operator {
     AddToSet(AddToSet),
     Pop { first: bool },
     Pull(Pull),
+    Bit(Vec<(BitRule, Bson)>),
+}
+
+/// What `$bit` does to an integer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum BitRule {
+    And,
+    Or,
+    Xor,
 }
 
 /// What becomes of the value at the path.
@@ -34,7 +43,8 @@ pub(crate) enum Effect {
     Remove,
 }
 
-const KNOWN: [&str; 14] = [
+/// Every operator of an update.
+pub(crate) const KNOWN: &[&str] = &[
     "$set",
     "$setOnInsert",
     "$unset",
@@ -49,6 +59,7 @@ const KNOWN: [&str; 14] = [
     "$pop",
     "$pull",
     "$pullAll",
+    "$bit",
 ];
 
 pub(crate) fn is_known(name: &str) -> bool {
@@ -99,8 +110,26 @@ pub(crate) fn compile(name: &str, path: &str, operand: &Bson) -> Result<Operator
             Bson::Array(values) => Operator::Pull(Pull::Values(values.clone())),
             _ => return Err(bad("needs a list")),
         },
+        "$bit" => Operator::Bit(
+            bit_rules(operand)
+                .ok_or_else(|| bad("needs a document of and, or, xor, each with an integer"))?,
+        ),
         _ => return Err(Error::Invalid(format!("unknown operator {name}"))),
     })
+}
+
+fn bit_rules(operand: &Bson) -> Option<Vec<(BitRule, Bson)>> {
+    let rules = operand.as_document().filter(|rules| !rules.is_empty())?;
+    let rule = |(name, operand): (&String, &Bson)| {
+        let rule = match name.as_str() {
+            "and" => BitRule::And,
+            "or" => BitRule::Or,
+            "xor" => BitRule::Xor,
+            _ => return None,
+        };
+        matches!(operand, Bson::Int32(_) | Bson::Int64(_)).then(|| (rule, operand.clone()))
+    };
+    rules.iter().map(rule).collect()
 }
 
 fn current_date(operand: &Bson) -> Option<bool> {
@@ -188,6 +217,13 @@ impl Operator {
                 }
                 Effect::Done
             }
+            Operator::Bit(rules) => {
+                let mut value = current.map_or(Bson::Int32(0), |current| current.clone());
+                for (rule, operand) in rules {
+                    value = bits(*rule, &value, operand, path)?;
+                }
+                Effect::Set(value)
+            }
             Operator::Pull(pull) => {
                 if let Some(array) = array(current, path)? {
                     pull.apply(array)?;
@@ -251,6 +287,30 @@ fn arithmetic(name: &str, current: &Bson, operand: &Bson, path: &str) -> Result<
             "{name} at '{path}' needs a number there"
         ))),
     }
+}
+
+/// Bits of two integers, in the wider one's width.
+fn bits(rule: BitRule, current: &Bson, operand: &Bson, path: &str) -> Result<Bson> {
+    let (narrow, a, b) = match (current, operand) {
+        (Bson::Int32(a), Bson::Int32(b)) => (true, i64::from(*a), i64::from(*b)),
+        (Bson::Int32(a), Bson::Int64(b)) => (false, i64::from(*a), *b),
+        (Bson::Int64(a), Bson::Int32(b)) => (false, *a, i64::from(*b)),
+        (Bson::Int64(a), Bson::Int64(b)) => (false, *a, *b),
+        _ => {
+            return Err(Error::Invalid(format!(
+                "$bit at '{path}' needs an integer there"
+            )));
+        }
+    };
+    let result = match rule {
+        BitRule::And => a & b,
+        BitRule::Or => a | b,
+        BitRule::Xor => a ^ b,
+    };
+    Ok(match i32::try_from(result) {
+        Ok(small) if narrow => Bson::Int32(small),
+        _ => Bson::Int64(result),
+    })
 }
 
 /// The operand as `{ $modifier: … }`, if its first key is one.
