@@ -180,7 +180,7 @@ pub(crate) fn change(change: &Change, depth: usize, bytes: usize) -> Result<()> 
                 "an update takes operators such as `$set`, not `{operator}`"
             )));
         }
-        if !operators::UPDATE.contains(&operator.as_str()) {
+        if !operators::is_update(operator) {
             return Err(operators::unknown(operator));
         }
         walk.key(operator)?;

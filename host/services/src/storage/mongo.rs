@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bson::{Bson, Document, RawDocumentBuf, doc};
+use coglex_docstore::language;
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use mongodb::error::Error as DriverError;
 use mongodb::options::{ClientOptions, IndexOptions, ReadConcern, WriteConcern};
@@ -136,7 +137,11 @@ impl DocumentStore for MongoStore {
             .map_err(store_error)
     }
 
+    // What the embedded engine would refuse is refused before the server is
+    // asked: both stores take the same questions, and no pattern costs the server
+    // more than time that is linear in the text.
     async fn find(&self, collection: &str, find: Find) -> Result<DocumentStream> {
+        language::check_find(&find)?;
         // To MongoDB a limit of zero is none.
         let limit = match find.limit {
             Some(0) => return Ok(stream::empty().boxed()),
@@ -161,6 +166,7 @@ impl DocumentStore for MongoStore {
     }
 
     async fn count(&self, collection: &str, filter: Document) -> Result<u64> {
+        language::check_filter(&filter)?;
         self.raw(collection)
             .count_documents(filter)
             .await
@@ -173,6 +179,7 @@ impl DocumentStore for MongoStore {
         pipeline: Vec<Document>,
         max_time: Option<Duration>,
     ) -> Result<DocumentStream> {
+        language::check_pipeline(&pipeline)?;
         let target = self.raw(collection);
         let mut action = target.aggregate(pipeline).with_type::<RawDocumentBuf>();
         if let Some(max_time) = max_time {
@@ -183,6 +190,7 @@ impl DocumentStore for MongoStore {
     }
 
     async fn distinct(&self, collection: &str, path: &str, filter: Document) -> Result<Vec<Bson>> {
+        language::check_filter(&filter)?;
         self.raw(collection)
             .distinct(path, filter)
             .await
@@ -196,6 +204,7 @@ impl DocumentStore for MongoStore {
         filter: Document,
         max_time: Duration,
     ) -> Result<u64> {
+        language::check_filter(&filter)?;
         let target = self.raw(collection);
         let count = target.count_documents(filter).max_time(limit(max_time));
         within(max_time, async { count.await.map_err(store_error) }).await
@@ -208,6 +217,7 @@ impl DocumentStore for MongoStore {
         filter: Document,
         max_time: Duration,
     ) -> Result<Vec<Bson>> {
+        language::check_filter(&filter)?;
         let target = self.raw(collection);
         let values = target.distinct(path, filter).max_time(limit(max_time));
         within(max_time, async { values.await.map_err(store_error) }).await
@@ -233,6 +243,7 @@ impl DocumentStore for MongoStore {
     }
 
     async fn update(&self, collection: &str, update: Update) -> Result<UpdateOutcome> {
+        language::check_update(&update)?;
         let target = self.raw(collection);
         let result = match update.change {
             Change::Operators(operators) => {
@@ -270,6 +281,7 @@ impl DocumentStore for MongoStore {
     }
 
     async fn delete(&self, collection: &str, filter: Document, many: bool) -> Result<u64> {
+        language::check_filter(&filter)?;
         let target = self.raw(collection);
         let action = if many {
             target.delete_many(filter)

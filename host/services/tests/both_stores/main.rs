@@ -14,6 +14,7 @@
 
 mod accounts;
 mod aggregate;
+mod conformance;
 mod differential;
 mod documents;
 mod schema;

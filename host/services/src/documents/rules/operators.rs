@@ -1,168 +1,48 @@
-//! The operators that a client may use: those of the embedded engine. The other
-//! engine has more, among them some that run code, that write elsewhere, that
-//! reach fields by a computed name or pattern, past what is hidden, and that its
-//! servers use among themselves. A list of those would never be complete.
+//! The operators that a client may use: those of the embedded engine, from its
+//! own tables. The other engine has more, among them some that run code, that
+//! write elsewhere, that reach fields by a computed name or pattern, past what is
+//! hidden, and that its servers use among themselves. A list of those would never
+//! be complete. What the embedded engine learns, clients may use: who teaches it
+//! an operator that could reach a hidden field has to refuse it here.
+
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
+use coglex_docstore::language;
 
 use super::walk::shorten;
 use crate::error::Error;
 
-/// In filters. The last three are the names of a DBRef.
-pub(super) const QUERY: &[&str] = &[
-    "$and",
-    "$or",
-    "$nor",
-    "$expr",
-    "$comment",
-    "$eq",
-    "$ne",
-    "$gt",
-    "$gte",
-    "$lt",
-    "$lte",
-    "$in",
-    "$nin",
-    "$exists",
-    "$not",
-    "$regex",
-    "$options",
-    "$type",
-    "$mod",
-    "$size",
-    "$all",
-    "$elemMatch",
-    "$bitsAllSet",
-    "$bitsAnySet",
-    "$bitsAllClear",
-    "$bitsAnyClear",
-    "$ref",
-    "$id",
-    "$db",
-];
+static EXPRESSION: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
+    language::expressions()
+        .chain(language::accumulators())
+        .collect()
+});
 
-/// In `$expr` and in stages of a pipeline; the last five only gather groups.
-pub(super) const EXPRESSION: &[&str] = &[
-    "$add",
-    "$subtract",
-    "$multiply",
-    "$divide",
-    "$mod",
-    "$abs",
-    "$ceil",
-    "$floor",
-    "$trunc",
-    "$round",
-    "$sqrt",
-    "$exp",
-    "$ln",
-    "$log10",
-    "$pow",
-    "$eq",
-    "$ne",
-    "$gt",
-    "$gte",
-    "$lt",
-    "$lte",
-    "$cmp",
-    "$not",
-    "$concat",
-    "$toLower",
-    "$toUpper",
-    "$strLenBytes",
-    "$strLenCP",
-    "$substr",
-    "$substrBytes",
-    "$substrCP",
-    "$indexOfCP",
-    "$indexOfBytes",
-    "$split",
-    "$strcasecmp",
-    "$trim",
-    "$ltrim",
-    "$rtrim",
-    "$replaceOne",
-    "$replaceAll",
-    "$regexMatch",
-    "$size",
-    "$isArray",
-    "$arrayElemAt",
-    "$first",
-    "$last",
-    "$in",
-    "$indexOfArray",
-    "$concatArrays",
-    "$slice",
-    "$reverseArray",
-    "$range",
-    "$arrayToObject",
-    "$objectToArray",
-    "$mergeObjects",
-    "$setUnion",
-    "$setIntersection",
-    "$setDifference",
-    "$setIsSubset",
-    "$setEquals",
-    "$allElementsTrue",
-    "$anyElementTrue",
-    "$sum",
-    "$avg",
-    "$min",
-    "$max",
-    "$type",
-    "$isNumber",
-    "$toString",
-    "$toInt",
-    "$toLong",
-    "$toDouble",
-    "$toBool",
-    "$toDate",
-    "$toObjectId",
-    "$year",
-    "$month",
-    "$dayOfMonth",
-    "$dayOfWeek",
-    "$dayOfYear",
-    "$hour",
-    "$minute",
-    "$second",
-    "$millisecond",
-    "$dateToString",
-    "$and",
-    "$or",
-    "$ifNull",
-    "$literal",
-    "$cond",
-    "$switch",
-    "$let",
-    "$map",
-    "$filter",
-    "$reduce",
-    "$push",
-    "$addToSet",
-    "$stdDevPop",
-    "$stdDevSamp",
-    "$count",
-];
+/// Whether a filter can have it.
+pub(super) fn is_query(name: &str) -> bool {
+    language::QUERY.contains(&name)
+}
 
-/// Of updates.
-pub(super) const UPDATE: &[&str] = &[
-    "$set",
-    "$setOnInsert",
-    "$unset",
-    "$inc",
-    "$mul",
-    "$min",
-    "$max",
-    "$currentDate",
-    "$rename",
-    "$push",
-    "$addToSet",
-    "$pop",
-    "$pull",
-    "$pullAll",
-];
+/// Whether `$expr` or a stage of a pipeline can have it.
+pub(super) fn is_expression(name: &str) -> bool {
+    EXPRESSION.contains(name)
+}
 
-/// Beside conditions, in what the operators of updates take.
-pub(super) const MODIFIER: &[&str] = &["$each", "$position", "$slice", "$sort"];
+/// Whether an update can have it.
+pub(super) fn is_update(name: &str) -> bool {
+    language::UPDATE.contains(&name)
+}
+
+/// Whether it can stand beside conditions, in what the operators of updates take.
+pub(super) fn is_modifier(name: &str) -> bool {
+    language::MODIFIER.contains(&name)
+}
+
+/// Whether it is a stage.
+pub(super) fn is_stage(name: &str) -> bool {
+    language::STAGE.contains(&name)
+}
 
 /// What an operator gets that is in no list. It is worded as by the embedded
 /// engine, so that an answer does not depend on the store.
@@ -185,17 +65,44 @@ mod tests {
         };
         let unknown =
             |sentence: &str, name: &str| sentence.contains(&format!("unknown operator {name}"));
-        for name in QUERY {
+        for name in language::QUERY {
             let beside = says(doc! { "a": { *name: Bson::Null } });
             let above = says(doc! { *name: Bson::Null });
             assert!(!unknown(&beside, name) || !unknown(&above, name), "{name}");
         }
-        let accumulators = 5;
-        for name in &EXPRESSION[..EXPRESSION.len() - accumulators] {
-            let sentence = says(doc! { "$expr": { *name: Bson::Null } });
+        for name in language::expressions() {
+            let sentence = says(doc! { "$expr": { name: Bson::Null } });
             assert!(!sentence.contains("unsupported operator"), "{sentence}");
         }
         assert!(unknown(&says(doc! { "a": { "$foo": 1 } }), "$foo"));
         assert!(says(doc! { "$expr": { "$foo": 1 } }).contains("unsupported operator"));
+    }
+
+    #[test]
+    fn none_runs_code_writes_elsewhere_or_reaches_a_field_by_a_computed_name() {
+        for name in [
+            "$where",
+            "$function",
+            "$accumulator",
+            "$getField",
+            "$setField",
+            "$unsetField",
+            "$out",
+            "$merge",
+            "$unionWith",
+            "$graphLookup",
+            "$redact",
+            "$meta",
+            "$text",
+            "$jsonSchema",
+            "$currentOp",
+            "$listSessions",
+            "$indexStats",
+            "$collStats",
+            "$documents",
+        ] {
+            let known = is_query(name) || is_expression(name) || is_update(name) || is_stage(name);
+            assert!(!known, "{name}");
+        }
     }
 }

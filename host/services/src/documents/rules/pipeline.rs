@@ -12,31 +12,8 @@
 use bson::{Bson, Document, doc};
 
 use super::walk::{Walk, shorten};
-use super::{HIDDEN, MAX_FILTER_BYTES, collection, sort, visible};
+use super::{HIDDEN, MAX_FILTER_BYTES, collection, operators, sort, visible};
 use crate::error::{Error, Result};
-
-/// The stages that every store has, the embedded one too: with others a client
-/// would not find its answers again on another store.
-const STAGES: [&str; 18] = [
-    "$addFields",
-    "$bucket",
-    "$count",
-    "$facet",
-    "$group",
-    "$limit",
-    "$lookup",
-    "$match",
-    "$project",
-    "$replaceRoot",
-    "$replaceWith",
-    "$sample",
-    "$set",
-    "$skip",
-    "$sort",
-    "$sortByCount",
-    "$unset",
-    "$unwind",
-];
 
 /// Stages of one pipeline. The embedded engine takes 200, ours among them.
 const MAX_STAGES: usize = 100;
@@ -101,7 +78,7 @@ impl Guard<'_> {
             self.walk.enter(place.depth)?;
             let (name, operand) = only(stage)?;
             self.walk.key(&name)?;
-            if !STAGES.contains(&name.as_str()) {
+            if !operators::is_stage(&name) {
                 return Err(Error::Invalid(format!(
                     "the stage `{}` is not supported",
                     shorten(&name)

@@ -148,10 +148,9 @@ impl Walk {
     /// An operator of the language that is spoken here.
     fn operator(&self, name: &str, in_expr: bool) -> Result<()> {
         let known = if in_expr {
-            operators::EXPRESSION.contains(&name)
+            operators::is_expression(name)
         } else {
-            operators::QUERY.contains(&name)
-                || (self.modifiers && operators::MODIFIER.contains(&name))
+            operators::is_query(name) || (self.modifiers && operators::is_modifier(name))
         };
         if known {
             Ok(())
