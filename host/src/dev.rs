@@ -1,21 +1,26 @@
 //! `coglex dev`: a server that grants plugins what they ask for, and builds
 //! their sources whenever they are saved.
 //!
-//! A source is a folder with a `Cargo.toml`. Its component is copied into the
-//! plugin folder, and the registry's watch does the rest, exactly as it does for
-//! a component that somebody else put there. A build that fails leaves the last
-//! good component where it is; the compiler's message goes to the terminal.
+//! A component that was built is copied into the plugin folder, and the
+//! registry's watch does the rest, exactly as it does for a component that
+//! somebody else put there. A build that fails leaves the last good component
+//! where it is; the compiler's message goes to the terminal, and into [`Builds`]
+//! for those who look at the browser.
+
+mod builds;
+mod page;
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context as _, bail};
-use serde::Deserialize;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Command;
+use anyhow::Context as _;
+
+pub use builds::Builds;
+pub(crate) use page::show_errors;
 
 use crate::plugins::watch::Watch;
+use crate::project::{BuildError, Project, is_source};
 
 /// How plugin sources are built.
 #[derive(Debug, Clone)]
@@ -24,135 +29,83 @@ pub struct Build {
     pub profile: String,
     /// Where components go: the plugin folder.
     pub out: PathBuf,
+    /// Where failures are kept.
+    pub builds: Arc<Builds>,
 }
 
 /// The source of one plugin.
 #[derive(Debug, Clone)]
 pub struct Source {
-    dir: PathBuf,
-    /// The package's name, which is the plugin's.
-    name: String,
-}
-
-#[derive(Deserialize)]
-struct Manifest {
-    package: Package,
-}
-
-#[derive(Deserialize)]
-struct Package {
-    name: String,
-}
-
-/// The parts of cargo's messages that say where the component is.
-/// (<https://doc.rust-lang.org/cargo/reference/external-tools.html>)
-#[derive(Deserialize)]
-struct CargoMessage {
-    reason: String,
-    #[serde(default)]
-    manifest_path: PathBuf,
-    #[serde(default)]
-    filenames: Vec<PathBuf>,
+    project: Project,
 }
 
 impl Source {
-    /// The plugin whose `Cargo.toml` is in `dir`.
+    /// The plugin in a folder.
     pub fn open(dir: &Path) -> anyhow::Result<Self> {
-        let dir = dir
-            .canonicalize()
-            .with_context(|| format!("{} is not a folder with a plugin in it", dir.display()))?;
-        let path = dir.join("Cargo.toml");
-        let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("{} has no Cargo.toml", dir.display()))?;
-        let manifest: Manifest =
-            toml::from_str(&text).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(Self {
-            dir,
-            name: manifest.package.name,
+            project: Project::open(dir)?,
         })
     }
 
-    /// Builds the component and puts it into the plugin folder.
-    pub async fn build(&self, build: &Build) -> anyhow::Result<()> {
+    fn name(&self) -> &str {
+        self.project.name()
+    }
+
+    /// Builds the component and puts it into the plugin folder. A failure is in
+    /// the log, and with the other builds, until the next build is good.
+    async fn build(&self, build: &Build) {
         let start = Instant::now();
-        let component = self.compile(build).await?;
-        let target = build.out.join(format!("{}.wasm", self.name));
-        let same = match (
-            tokio::fs::read(&component).await?,
-            tokio::fs::read(&target).await,
-        ) {
-            (new, Ok(old)) => new == old,
-            _ => false,
-        };
-        // An unchanged component need not be loaded again.
+        match self.try_build(build).await {
+            Ok(changed) => {
+                build.builds.good(self.name());
+                tracing::info!(
+                    plugin.name = self.name(),
+                    duration_ms = start.elapsed().as_millis() as u64,
+                    changed,
+                    "plugin built"
+                );
+            }
+            Err(error) => {
+                build.builds.failed(self.name(), error.text());
+                match error {
+                    // What is wrong stands in the terminal, as its tool wrote it.
+                    BuildError::Source { .. } => tracing::error!(
+                        plugin.name = self.name(),
+                        "{} does not build; the last good version keeps serving",
+                        self.name()
+                    ),
+                    BuildError::Other(error) => {
+                        tracing::error!(plugin.name = self.name(), "{error:#}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Answers whether the component is another than before. An unchanged one
+    /// need not be loaded again.
+    async fn try_build(&self, build: &Build) -> Result<bool, BuildError> {
+        let component = self.project.build(&build.profile).await?;
+        let target = build.out.join(format!("{}.wasm", self.name()));
+        let same = tokio::fs::read(&target)
+            .await
+            .is_ok_and(|there| there == component);
         if !same {
             install(&component, &target).await?;
         }
-        tracing::info!(
-            plugin.name = self.name,
-            duration_ms = start.elapsed().as_millis() as u64,
-            changed = !same,
-            "plugin built"
-        );
-        Ok(())
-    }
-
-    async fn compile(&self, build: &Build) -> anyhow::Result<PathBuf> {
-        let mut command = Command::new("cargo");
-        // The flags of the cargo that started us are not for this build.
-        command
-            .env_remove("RUSTFLAGS")
-            .env_remove("CARGO_ENCODED_RUSTFLAGS");
-        let mut child = command
-            .args([
-                "build",
-                "--quiet",
-                "--target",
-                "wasm32-wasip2",
-                "--profile",
-                &build.profile,
-            ])
-            .arg("--message-format=json-render-diagnostics")
-            .current_dir(&self.dir)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .context("cannot start cargo; is Rust installed?")?;
-        let stdout = child.stdout.take().context("cargo has no output")?;
-        let mut lines = BufReader::new(stdout).lines();
-        let own_manifest = self.dir.join("Cargo.toml");
-        let mut component = None;
-        while let Some(line) = lines.next_line().await? {
-            let Ok(message) = serde_json::from_str::<CargoMessage>(&line) else {
-                continue;
-            };
-            if message.reason == "compiler-artifact" && message.manifest_path == own_manifest {
-                let is_wasm = |file: &PathBuf| file.extension().is_some_and(|ext| ext == "wasm");
-                component = message.filenames.into_iter().find(is_wasm).or(component);
-            }
-        }
-        if !child.wait().await?.success() {
-            bail!(
-                "{} does not build; the last good version keeps serving",
-                self.name
-            );
-        }
-        component.with_context(|| {
-            format!(
-                "{} builds no component; its crate-type has to be cdylib or bin",
-                self.name
-            )
-        })
+        Ok(!same)
     }
 }
 
-/// Copies under a hidden name and renames, so that the registry never reads half
+/// Writes under another name and renames, so that the registry never reads half
 /// a component.
-async fn install(component: &Path, target: &Path) -> anyhow::Result<()> {
+async fn install(component: &[u8], target: &Path) -> anyhow::Result<()> {
     let aside = target.with_extension("wasm.new");
-    tokio::fs::copy(component, &aside).await?;
-    tokio::fs::rename(&aside, target)
+    let written = async {
+        tokio::fs::write(&aside, component).await?;
+        tokio::fs::rename(&aside, target).await
+    };
+    written
         .await
         .with_context(|| format!("cannot write {}", target.display()))
 }
@@ -160,35 +113,30 @@ async fn install(component: &Path, target: &Path) -> anyhow::Result<()> {
 /// Builds every source once. One that fails is reported and left out, so that a
 /// server with the others still starts.
 pub(crate) async fn build_all(sources: &[Source], build: &Build) -> anyhow::Result<()> {
-    tokio::fs::create_dir_all(&build.out).await?;
+    tokio::fs::create_dir_all(&build.out)
+        .await
+        .with_context(|| format!("cannot make the folder {}", build.out.display()))?;
     for source in sources {
-        if let Err(error) = source.build(build).await {
-            tracing::error!(plugin.name = source.name, "{error:#}");
-        }
+        source.build(build).await;
     }
     Ok(())
 }
 
 /// Builds a source again whenever one of its files is saved; ends never.
 pub(crate) async fn watch(source: Source, build: Build) -> anyhow::Result<()> {
-    let root = source.dir.clone();
-    let relevant = move |path: &Path| {
-        let inside = path.strip_prefix(&root).unwrap_or(path);
-        let hidden =
-            |part: &std::ffi::OsStr| part == "target" || part.as_encoded_bytes().starts_with(b".");
-        let lock = inside == Path::new("Cargo.lock");
-        !lock && !inside.components().any(|part| hidden(part.as_os_str()))
-    };
+    let root = source.project.dir().to_owned();
+    let inside = root.clone();
+    let relevant = move |path: &Path| is_source(path.strip_prefix(&inside).unwrap_or(path));
     let watch = Watch::new(
-        std::slice::from_ref(&source.dir),
+        std::slice::from_ref(&root),
         notify::RecursiveMode::Recursive,
         relevant,
     )?;
     loop {
         watch.changed().await;
-        tracing::info!(plugin.name = source.name, "source changed, building");
-        if let Err(error) = source.build(&build).await {
-            tracing::error!(plugin.name = source.name, "{error:#}");
-        }
+        tracing::info!(plugin.name = source.name(), "source changed, building");
+        // What the project's own manifest says may have changed as well.
+        let source = Source::open(&root).unwrap_or_else(|_| source.clone());
+        source.build(&build).await;
     }
 }

@@ -16,10 +16,11 @@ mod functions;
 mod gateway;
 pub mod http;
 pub mod plugins;
+mod project;
 mod serve;
 pub mod shutdown;
 mod static_files;
 pub mod telemetry;
 
-pub use dev::{Build, Source};
+pub use dev::{Build, Builds, Source};
 pub use serve::{Dev, serve};

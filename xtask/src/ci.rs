@@ -25,5 +25,5 @@ pub(crate) fn run() -> anyhow::Result<()> {
         let doc = ["doc", "--workspace", "--no-deps"];
         process::run(cargo().args(doc).env("RUSTDOCFLAGS", "-D warnings"))
     })?;
-    test::run(&test::Options::default())
+    test::run(&test::Options::default(), test::Lacking::IsAnError)
 }

@@ -12,6 +12,7 @@ mod ci;
 mod dev;
 mod guests;
 mod mongodb;
+mod node;
 mod process;
 mod python;
 mod supervise;
@@ -67,7 +68,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Dev(options) => dev::run(&options),
-        Command::Test(options) => test::run(&options),
+        Command::Test(options) => test::run(&options, test::Lacking::IsLeftOut),
         Command::Ci => ci::run(),
         Command::Guests(options) => {
             let folder = guests::build(&wasip2::ensure()?, &options)?;

@@ -4,13 +4,22 @@
 //! editor or a debugger can run one of them alone as well:
 //!
 //! - `COGLEX_TEST_MONGODB_URI`: a MongoDB-compatible server for tests only;
-//! - `COGLEX_TEST_GUESTS`: a folder with `<package>.wasm` of every guest.
+//! - `COGLEX_TEST_PYTHON`: the Python that can start such a server, for a test that
+//!   kills one;
+//! - `COGLEX_TEST_GUESTS`: a folder with `<package>.wasm` of every guest;
+//! - `COGLEX_TEST_WASIP2_RUSTC` and `…_RUSTUP_TOOLCHAIN`: what to build guests with,
+//!   where it is not the active toolchain;
+//! - `COGLEX_TEST_WITHOUT`: tools that this machine lacks, and whose tests pass
+//!   without testing anything.
+//!
+//! Tests that build guests in JavaScript and Python get the tools for it from npm
+//! and PyPI themselves, into `target/tmp/tools`.
 
 use std::process::Command;
 
 use crate::mongodb::MongoDb;
 use crate::process::{self, cargo};
-use crate::{guests, python, wasip2};
+use crate::{guests, node, python, wasip2};
 
 #[derive(clap::Args, Default)]
 pub(crate) struct Options {
@@ -20,13 +29,31 @@ pub(crate) struct Options {
     runner: Vec<String>,
 }
 
-pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+/// What to do about tests whose tools this machine lacks and nobody can fetch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lacking {
+    /// Leave them out, aloud.
+    IsLeftOut,
+    /// Fail: what was not tested does not count as tested.
+    IsAnError,
+}
+
+pub(crate) fn run(options: &Options, lacking: Lacking) -> anyhow::Result<()> {
+    let has_node = node::find(lacking == Lacking::IsAnError)?;
     let programs = python::ensure()?;
-    let components = guests::build(&wasip2::ensure()?, &guests::Options::default())?;
+    let toolchain = wasip2::ensure()?;
+    let components = guests::build(&toolchain, &guests::Options::default())?;
     let mongodb = MongoDb::start(&programs)?;
     let with_env = |command: &mut Command| {
         command.env("COGLEX_TEST_GUESTS", &components);
         command.env("COGLEX_TEST_MONGODB_URI", mongodb.uri());
+        command.env("COGLEX_TEST_PYTHON", programs.join("python"));
+        if let Some((name, value)) = toolchain.env() {
+            command.env(format!("COGLEX_TEST_WASIP2_{name}"), value);
+        }
+        if !has_node {
+            command.env("COGLEX_TEST_WITHOUT", node::NAME);
+        }
     };
 
     let nextest = process::succeeds(cargo().args(["nextest", "--version"]));
@@ -58,5 +85,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         command.args(&options.runner);
         with_env(&mut command);
         process::run(&mut command)
-    })
+    })?;
+    // Again at the end, where it is read.
+    if !has_node {
+        node::find(false)?;
+    }
+    Ok(())
 }

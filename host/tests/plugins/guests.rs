@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -76,17 +77,7 @@ impl Host {
                 .env("SERVER_SECRET", API_KEY)
                 .env("COGLEX_ADMIN_KEY", ADMIN_KEY)
                 .stderr(fs::File::create(&log).unwrap());
-            // Built once for all runs, and apart from what a developer builds.
-            command.env(
-                "CARGO_TARGET_DIR",
-                Path::new(env!("CARGO_TARGET_TMPDIR")).join("dev"),
-            );
-            // Cargo and rustup have to find their folders.
-            for kept in ["HOME", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"] {
-                if let Some(value) = std::env::var_os(kept) {
-                    command.env(kept, value);
-                }
-            }
+            build_env(command);
         });
         Self {
             server,
@@ -120,6 +111,12 @@ impl Host {
     /// Waits for a line of the log that has all of these texts in it.
     #[track_caller]
     pub fn logged(&self, parts: &[&str]) -> String {
+        self.logged_within(parts, PATIENCE)
+    }
+
+    /// The same, for what takes longer.
+    #[track_caller]
+    pub fn logged_within(&self, parts: &[&str], patience: Duration) -> String {
         let found = || {
             let log = self.log();
             let line = log
@@ -127,16 +124,26 @@ impl Host {
                 .find(|line| parts.iter().all(|part| line.contains(part)));
             line.map(str::to_owned)
         };
-        eventually(&format!("a line of the log with {parts:?}"), found)
-            .unwrap_or_else(|what| panic!("{what}; the log:\n{}", self.log()))
+        eventually_within(
+            patience,
+            &format!("a line of the log with {parts:?}"),
+            found,
+        )
+        .unwrap_or_else(|what| panic!("{what}; the log:\n{}", self.log()))
     }
 
     /// Waits until `GET path` answers with this text.
     #[track_caller]
     pub fn answers(&self, path: &str, expected: &str) {
+        self.answers_within(path, expected, PATIENCE);
+    }
+
+    /// The same, for what takes longer.
+    #[track_caller]
+    pub fn answers_within(&self, path: &str, expected: &str, patience: Duration) {
         let api = self.server.api();
         let same = || (api.get(path).text() == expected).then_some(());
-        eventually(&format!("{path} to answer {expected:?}"), same)
+        eventually_within(patience, &format!("{path} to answer {expected:?}"), same)
             .unwrap_or_else(|what| panic!("{what}; the log:\n{}", self.log()));
     }
 
@@ -150,14 +157,51 @@ impl Host {
     }
 }
 
+/// What builds of guests need of the environment, and where their results and
+/// tools are kept: once for all runs, and apart from what a developer builds.
+pub fn build_env(command: &mut Command) {
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    command
+        .env("CARGO_TARGET_DIR", kept.join("dev"))
+        .env("COGLEX_TOOLS_DIR", kept.join("tools"));
+    // Cargo, rustup, npm and pip have to find their folders and registries.
+    for kept in [
+        "HOME",
+        "CARGO_HOME",
+        "RUSTUP_HOME",
+        "RUSTUP_TOOLCHAIN",
+        "NPM_CONFIG_REGISTRY",
+        "npm_config_registry",
+        "PIP_INDEX_URL",
+    ] {
+        if let Some(value) = std::env::var_os(kept) {
+            command.env(kept, value);
+        }
+    }
+    // A compiler for wasm32-wasip2 that is not the one of this build.
+    for name in ["RUSTC", "RUSTUP_TOOLCHAIN"] {
+        if let Some(value) = std::env::var_os(format!("COGLEX_TEST_WASIP2_{name}")) {
+            command.env(name, value);
+        }
+    }
+}
+
 /// Asks until there is an answer.
 fn eventually<T>(what: &str, ask: impl Fn() -> Option<T>) -> Result<T, String> {
+    eventually_within(PATIENCE, what, ask)
+}
+
+fn eventually_within<T>(
+    patience: Duration,
+    what: &str,
+    ask: impl Fn() -> Option<T>,
+) -> Result<T, String> {
     let start = Instant::now();
     loop {
         if let Some(answer) = ask() {
             return Ok(answer);
         }
-        if start.elapsed() > PATIENCE {
+        if start.elapsed() > patience {
             return Err(format!("waited in vain for {what}"));
         }
         std::thread::sleep(Duration::from_millis(5));

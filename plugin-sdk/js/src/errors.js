@@ -43,20 +43,37 @@ export function failure(code, message) {
   return new Problem(422, message, code);
 }
 
-export class StorageError extends Error {
+/** Kinds of errors that pass by themselves. */
+const AWAY = new Set(["timeout", "unavailable", "overloaded", "contended", "deadline"]);
+
+export class ServerError extends Error {
   constructor(kind, detail) {
     super(detail ? `${kind}: ${detail}` : kind);
-    this.name = "StorageError";
+    this.name = "ServerError";
     this.kind = kind;
+  }
+}
+
+/** Calls the server; its errors arrive wrapped, with the WIT variant inside. */
+export function calling(work) {
+  try {
+    return work();
+  } catch (error) {
+    const payload = error?.payload;
+    const { tag, val } = typeof payload === "string" ? { tag: payload } : (payload ?? {});
+    if (typeof tag !== "string") throw error;
+    // What a function says of itself is for whoever called it.
+    if (tag === "failure" && val !== null && typeof val === "object") throw new Problem(422, val.message, val.code);
+    throw new ServerError(tag, typeof val === "string" ? val : "");
   }
 }
 
 /** What a client may know of an error, and whether it belongs in the log. */
 export function toProblem(error) {
   if (error instanceof Problem) return { problem: error, ours: false };
-  if (error instanceof StorageError) {
+  if (error instanceof ServerError) {
     if (error.kind === "conflict") return { problem: new Problem(409, "It exists already."), ours: false };
-    if (error.kind === "timeout" || error.kind === "unavailable") {
+    if (AWAY.has(error.kind)) {
       return { problem: new Problem(503, "The service is unavailable, try again later."), ours: true };
     }
   }

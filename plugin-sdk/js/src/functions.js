@@ -1,6 +1,6 @@
 // Functions that clients call by name.
 
-import { Problem, StorageError, clip, shown, toProblem } from "./errors.js";
+import { Problem, ServerError, clip, shown, toProblem } from "./errors.js";
 import * as log from "./log.js";
 import { fieldsOf, fits, typeOf } from "./shape.js";
 
@@ -53,7 +53,7 @@ function witError(error) {
   }
   // The host logs the text.
   if (problem.status >= 500) return { tag: "internal", val: shown(error) };
-  const message = error instanceof StorageError ? problem.detail : error.message;
+  const message = error instanceof ServerError ? problem.detail : error.message;
   return { tag: "failure", val: { code: problem.code, message } };
 }
 

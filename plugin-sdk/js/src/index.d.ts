@@ -171,9 +171,10 @@ export function problem(status: number, detail: string, code?: string): Problem;
 /** A function's own failure, to throw: a stable code in snake_case and a sentence. The client gets 422. */
 export function failure(code: string, message: string): Problem;
 
-/** Why the server did not do something with documents. Uncaught, a `conflict` is answered with 409, `timeout` and `unavailable` with 503, the others with 500. */
-export class StorageError extends Error {
-  readonly kind: "access-denied" | "invalid" | "conflict" | "too-large" | "timeout" | "unavailable" | string;
+/** Why the server did not do something. Uncaught, a `conflict` is answered with 409, what passes by itself (`timeout`, `unavailable`, `overloaded`, `contended`, `deadline`) with 503, the others with 500. */
+export class ServerError extends Error {
+  /** The case of the WIT error, e.g. `access-denied`. */
+  readonly kind: string;
 }
 
 /** What a function declares beside its name. */
@@ -233,8 +234,17 @@ export namespace storage {
   function insert(collection: string, document: Document): Id;
   /** Inserts all or none; answers with their `_id`s in order. */
   function insertMany(collection: string, documents: Document[]): Id[];
-  /** Applies a MongoDB update to the first match, or to every match with `many`. */
-  function update(collection: string, filter: Document, change: Document, options?: { many?: boolean; upsert?: boolean }): { matched: number; modified: number; upsertedId?: Id };
+  /** What a pipeline of stages makes of a collection, in a list. */
+  function aggregate(collection: string, pipeline: Document[]): any[];
+  /** The different values at a path of the documents that match; of an array its elements. */
+  function distinct(collection: string, path: string, filter?: Document): any[];
+  /**
+   * Applies a MongoDB update to the first match, or to every match with `many`.
+   * `arrayFilters` say which elements `$[name]` in a path means.
+   */
+  function update(collection: string, filter: Document, change: Document, options?: { many?: boolean; upsert?: boolean; arrayFilters?: Document[] }): { matched: number; modified: number; upsertedId?: Id };
+  /** Puts a document in the place of the first match, whose `_id` it keeps. */
+  function replace(collection: string, filter: Document, document: Document, options?: { upsert?: boolean }): { matched: number; modified: number; upsertedId?: Id };
   /** Applies a MongoDB update to the document with this `_id`. */
   function updateById(collection: string, id: Id, change: Document): { matched: number; modified: number };
   /** Deletes the first match, or every match with `many`; answers how many. */
@@ -256,6 +266,14 @@ export namespace auth {
   function user(collection: string): User | null;
   /** The signed-in user of a collection; without one the request is answered with 401. */
   function require(collection: string): User;
+  /** The user with this `_key`, or null. This and what follows needs a grant: `auth = [{ collection = "users", verbs = ["lookup", "signup", "verify"] }]`. */
+  function lookUp(collection: string, key: string): User | null;
+  /** The user with this `_id`, or null. */
+  function lookUpById(collection: string, id: Id): User | null;
+  /** Makes a user; answers with its `_id`. */
+  function signUp(collection: string, key: string, password: string, document?: Document): Id;
+  /** The user with this `_key` if the password is right, else null. It opens no session. */
+  function verify(collection: string, key: string, password: string): User | null;
   /** Whether the request carried a valid API key. */
   function hasApiKey(): boolean;
   /** The id of the request, as in the `X-Request-Id` header and the server's log. */
@@ -268,8 +286,37 @@ export namespace config {
   function get(name: string): string | undefined;
   /** A setting that is a number, a boolean, a list or a table. */
   function getJson(name: string): any;
+  /** A secret, or undefined when the operator has not set it. Needs a grant: `secrets = ["stripe_key"]`. */
+  function secret(name: string): string | undefined;
   /** A setting that this plugin cannot do without. */
   function require(name: string): string;
+}
+
+/** Calls functions of other plugins. Needs a grant: `functions = ["send_invoice"]`. */
+export namespace execution {
+  /** Calls a function and waits for its value. Its own failure is thrown as a {@link Problem}. */
+  function call(name: string, args?: Json[], kwargs?: Document): any;
+}
+
+/** A key-value store of this plugin's own, durable and with a time to live, in seconds. Needs a grant: `kv = true`. */
+export namespace kv {
+  interface Ttl {
+    /** For how many seconds; for good without. */
+    ttl?: number;
+  }
+  /** The value of a key as text, or null. */
+  function get(key: string): string | null;
+  /** The value of a key, or null. */
+  function getBytes(key: string): Uint8Array | null;
+  function set(key: string, value: string | Uint8Array, options?: Ttl): void;
+  /** Removes a key; tells whether it was there. */
+  function remove(key: string): boolean;
+  /** Adds to a counter, atomically; answers with the sum. Its time to live is that of its first call. */
+  function increment(key: string, by?: number, options?: Ttl): number;
+  /** Sets a key if it holds what is expected (null: if it is not there), atomically; tells whether it did. */
+  function compareAndSet(key: string, expected: string | Uint8Array | null, value: string | Uint8Array, options?: Ttl): boolean;
+  /** Keys that begin with a prefix, in order, after `after`; at most 1,000 at once. */
+  function keys(prefix?: string, options?: { after?: string; limit?: number }): string[];
 }
 
 /** The server's structured log: lines with the plugin's name and the request id. */

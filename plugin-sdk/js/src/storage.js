@@ -2,7 +2,7 @@
 // projections are plain objects in Extended JSON.
 
 import { need } from "./bindings.js";
-import { StorageError } from "./errors.js";
+import { calling } from "./errors.js";
 import { toId } from "./id.js";
 
 /** Documents that one round trip to the server brings. */
@@ -22,9 +22,23 @@ export function* each(collection, { filter = {}, projection, sort, skip = 0, lim
       limit: limit ?? null,
     }),
   );
+  yield* drain(cursor, Math.min(BATCH, limit ?? BATCH));
+}
+
+export function aggregate(collection, pipeline) {
+  const stages = pipeline.map((stage) => JSON.stringify(stage));
+  return Array.from(drain(call((documents) => documents.aggregate(collection, stages)), BATCH));
+}
+
+export function distinct(collection, path, filter = {}) {
+  const texts = call((documents) => documents.distinct(collection, path, JSON.stringify(filter)));
+  return texts.map((text) => JSON.parse(text));
+}
+
+function* drain(cursor, batch) {
   try {
     for (;;) {
-      const texts = call(() => cursor.next(Math.min(BATCH, limit ?? BATCH)));
+      const texts = call(() => cursor.next(batch));
       if (texts.length === 0) return;
       for (const text of texts) yield JSON.parse(text);
     }
@@ -55,10 +69,20 @@ export function insertMany(collection, all) {
   return call((documents) => documents.insert(collection, texts)).map((id) => JSON.parse(id));
 }
 
-export function update(collection, filter, change, { many = false, upsert = false } = {}) {
-  const { matched, modified, upsertedId } = call((documents) =>
-    documents.update(collection, JSON.stringify(filter), JSON.stringify(change), { many, upsert }),
+export function update(collection, filter, change, { many = false, upsert = false, arrayFilters = [] } = {}) {
+  const options = { many, upsert, arrayFilters: arrayFilters.map((each) => JSON.stringify(each)) };
+  return updated(
+    call((documents) => documents.update(collection, JSON.stringify(filter), JSON.stringify(change), options)),
   );
+}
+
+export function replace(collection, filter, document, { upsert = false } = {}) {
+  return updated(
+    call((documents) => documents.replace(collection, JSON.stringify(filter), JSON.stringify(document), upsert)),
+  );
+}
+
+function updated({ matched, modified, upsertedId }) {
   const outcome = { matched: Number(matched), modified: Number(modified) };
   return upsertedId ? { ...outcome, upsertedId: JSON.parse(upsertedId) } : outcome;
 }
@@ -79,13 +103,7 @@ function idJson(id) {
   return JSON.stringify(toId(id));
 }
 
-/** Calls the server; its errors arrive wrapped, with the WIT variant inside. */
 function call(work) {
   const documents = need("documents", "it takes a server, and a storage grant in coglex.toml");
-  try {
-    return work(documents);
-  } catch (error) {
-    const { tag, val } = error?.payload ?? {};
-    throw typeof tag === "string" ? new StorageError(tag, val) : error;
-  }
+  return calling(() => work(documents));
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { App, Functions, Problem, Request, Response, StorageError, apiKey, authenticated, idText, role, storage, toId } from "coglex";
+import { App, Functions, Problem, Request, Response, ServerError, apiKey, authenticated, idText, role, storage, toId } from "coglex";
 import { bind } from "coglex/host";
 
 const text = (response) => new TextDecoder().decode(response.body);
@@ -66,8 +66,8 @@ test("the manifest lists every route as it is answered", () => {
 test("errors are problems: the client's in full, ours as 500", () => {
   const app = new App()
     .get("/teapot", () => { throw new Problem(418, "short and stout", "teapot"); })
-    .get("/conflict", () => { throw new StorageError("conflict", "secret"); })
-    .get("/away", () => { throw new StorageError("unavailable"); })
+    .get("/conflict", () => { throw new ServerError("conflict", "secret"); })
+    .get("/away", () => { throw new ServerError("unavailable"); })
     .get("/bug", () => undefined.x)
     .get("/async", async () => "later");
   const problem = (path) => JSON.parse(ask(app, "GET", path)[1]);
@@ -142,7 +142,7 @@ test("storage speaks Extended JSON with the server and unwraps its errors", () =
   assert.deepEqual(storage.find("items", { filter: { a: 1 } }).map(({ _id }) => idText(_id)), ["507f1f77bcf86cd799439011", "b"]);
   assert.deepEqual(calls[0], ["items", { filter: '{"a":1}', projection: null, sort: null, skip: 0, limit: null }]);
   assert.deepEqual(storage.insert("items", { a: 1 }), { $oid: "507f1f77bcf86cd799439011" });
-  assert.throws(() => storage.get("items", "a"), (error) => error instanceof StorageError && error.kind === "access-denied");
+  assert.throws(() => storage.get("items", "a"), (error) => error instanceof ServerError && error.kind === "access-denied");
   assert.deepEqual(toId("507F1f77bcf86cd799439011"), { $oid: "507f1f77bcf86cd799439011" });
   assert.equal(toId("milk"), "milk");
 });

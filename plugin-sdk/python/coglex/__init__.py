@@ -19,9 +19,9 @@ in (see `coglex.host`). So it loads without a server, where routes and functions
 can be tested; only what needs the server says that it is missing.
 """
 
-from . import auth, config, log, storage
+from . import auth, config, execution, kv, log, storage
 from .app import App, Cache, Guard, Rate, api_key, app, authenticated, role
-from .errors import Problem, StorageError, failure
+from .errors import Problem, ServerError, failure
 from .functions import Functions, function, functions
 from .ids import id_text, to_id
 from .request import Request
@@ -36,16 +36,18 @@ __all__ = [
     "Rate",
     "Request",
     "Response",
-    "StorageError",
+    "ServerError",
     "api_key",
     "app",
     "auth",
     "authenticated",
     "config",
+    "execution",
     "failure",
     "function",
     "functions",
     "id_text",
+    "kv",
     "log",
     "role",
     "storage",

@@ -5,6 +5,7 @@ import json
 from typing import Any, Optional
 
 from .bindings import need
+from .errors import calling
 
 
 def get(name: str) -> Optional[str]:
@@ -16,6 +17,13 @@ def get_json(name: str) -> Any:
     """A setting that is a number, a boolean, a list or a table."""
     text = get(name)
     return None if text is None else json.loads(text)
+
+
+def secret(name: str) -> Optional[str]:
+    """A secret, or None when the operator has not set it. Needs a grant:
+    `secrets = ["stripe_key"]`."""
+    secrets = need("secrets", "it takes a server, and a grant of secrets in coglex.toml")
+    return calling(lambda: secrets.get(name))
 
 
 def require(name: str) -> str:

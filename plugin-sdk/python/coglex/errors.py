@@ -6,8 +6,9 @@ its text in the log."""
 
 from __future__ import annotations
 
+import re
 import traceback
-from typing import Optional
+from typing import Any, Callable, Optional
 
 _NAMES = {
     400: ("Bad Request", "bad_request"),
@@ -48,25 +49,48 @@ def failure(code: str, message: str) -> Problem:
     return Problem(422, message, code)
 
 
-class StorageError(Exception):
-    """Why the server did not do something with documents. `kind` is one of
-    `access-denied`, `invalid`, `conflict`, `too-large`, `timeout` and
-    `unavailable`. Uncaught, a conflict is answered with 409, a timeout and an
-    unavailable store with 503, the others with 500."""
+class ServerError(Exception):
+    """Why the server did not do something. `kind` is the case of the WIT error,
+    e.g. `access-denied`. Uncaught, a `conflict` is answered with 409, what passes
+    by itself (`timeout`, `unavailable`, `overloaded`, `contended`, `deadline`)
+    with 503, the others with 500."""
 
     def __init__(self, kind: str, detail: str = "") -> None:
         super().__init__(f"{kind}: {detail}" if detail else kind)
         self.kind = kind
 
 
+_AWAY = {"timeout", "unavailable", "overloaded", "contended", "deadline"}
+"""Kinds of errors that pass by themselves."""
+
+
+def calling(work: Callable[[], Any]) -> Any:
+    """Calls the server. Its errors are raised as `componentize_py_types.Err`
+    around a variant's case: an instance of a generated class, whose name says
+    which, e.g. `Error_AccessDenied`."""
+    try:
+        return work()
+    except Exception as error:
+        case = getattr(error, "value", None)
+        variant, _, name = type(case).__name__.partition("_")
+        if variant != "Error" or not name:
+            raise
+        value = getattr(case, "value", None)
+        if name == "Failure":
+            # What a function says of itself is for whoever called it.
+            raise Problem(422, value.message, value.code) from None
+        kind = re.sub(r"(?<!^)([A-Z])", r"-\1", name).lower()
+        raise ServerError(kind, value if isinstance(value, str) else "") from None
+
+
 def to_problem(error: BaseException) -> tuple[Problem, bool]:
     """What a client may know of an error, and whether it belongs in the log."""
     if isinstance(error, Problem):
         return error, False
-    if isinstance(error, StorageError):
+    if isinstance(error, ServerError):
         if error.kind == "conflict":
             return Problem(409, "It exists already."), False
-        if error.kind in ("timeout", "unavailable"):
+        if error.kind in _AWAY:
             return Problem(503, "The service is unavailable, try again later."), True
     return Problem(500, "The app failed to answer."), True
 

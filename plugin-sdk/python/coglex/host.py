@@ -13,7 +13,7 @@ from typing import Any, Callable, Optional
 from . import log
 from .app import Cache, Guard, Rate, app
 from .bindings import bind
-from .errors import StorageError, shown, to_problem
+from .errors import ServerError, shown, to_problem
 from .functions import functions
 from .request import Request
 

@@ -8,26 +8,16 @@ is durable when the call returns."""
 from __future__ import annotations
 
 import json
-from typing import Any, Callable, Iterator, Optional
+from typing import Any, Iterator, Optional
 
 from .bindings import need
-from .errors import StorageError
+from .errors import calling
 from .ids import to_id
 
 Document = dict[str, Any]
 
 _BATCH = 256
 """Documents that one round trip to the server brings."""
-
-_KINDS = {
-    "Error_AccessDenied": "access-denied",
-    "Error_Invalid": "invalid",
-    "Error_Conflict": "conflict",
-    "Error_TooLarge": "too-large",
-    "Error_Timeout": "timeout",
-    "Error_Unavailable": "unavailable",
-}
-
 
 def find(
     collection: str,
@@ -60,9 +50,26 @@ def each(
         skip=skip,
         limit=limit,
     )
-    with _call(lambda: documents.find(collection, options)) as cursor:
-        batch = _BATCH if limit is None else min(_BATCH, limit)
-        while texts := _call(lambda: cursor.next(batch)):
+    batch = _BATCH if limit is None else min(_BATCH, limit)
+    yield from _drain(calling(lambda: documents.find(collection, options)), batch)
+
+
+def aggregate(collection: str, pipeline: list[Document]) -> list[Document]:
+    """What a pipeline of stages makes of a collection, in a list."""
+    documents = _documents()
+    stages = [_json(stage) for stage in pipeline]
+    return list(_drain(calling(lambda: documents.aggregate(collection, stages)), _BATCH))
+
+
+def distinct(collection: str, path: str, filter: Optional[Document] = None) -> list[Any]:
+    """The different values at a path of the documents that match; of an array its elements."""
+    documents = _documents()
+    return [json.loads(text) for text in calling(lambda: documents.distinct(collection, path, _json(filter or {})))]
+
+
+def _drain(cursor: Any, batch: int) -> Iterator[Document]:
+    with cursor:
+        while texts := calling(lambda: cursor.next(batch)):
             for text in texts:
                 yield json.loads(text)
 
@@ -75,14 +82,14 @@ def find_one(collection: str, filter: Optional[Document] = None, **options: Any)
 def get(collection: str, id: Any) -> Optional[Document]:
     """The document with this `_id`, or None."""
     documents = _documents()
-    text = _call(lambda: documents.get(collection, _json(to_id(id))))
+    text = calling(lambda: documents.get(collection, _json(to_id(id))))
     return None if text is None else json.loads(text)
 
 
 def count(collection: str, filter: Optional[Document] = None) -> int:
     """How many documents match."""
     documents = _documents()
-    return _call(lambda: documents.count(collection, _json(filter or {})))
+    return calling(lambda: documents.count(collection, _json(filter or {})))
 
 
 def insert(collection: str, document: Document) -> Any:
@@ -94,7 +101,7 @@ def insert_many(collection: str, all: list[Document]) -> list[Any]:
     """Inserts all or none; answers with their `_id`s in order."""
     documents = _documents()
     texts = [_json(document) for document in all]
-    return [json.loads(id) for id in _call(lambda: documents.insert(collection, texts))]
+    return [json.loads(id) for id in calling(lambda: documents.insert(collection, texts))]
 
 
 class Updated:
@@ -106,11 +113,32 @@ class Updated:
         self.upserted_id = upserted_id
 
 
-def update(collection: str, filter: Document, change: Document, *, many: bool = False, upsert: bool = False) -> Updated:
-    """Applies a MongoDB update to the first match, or to every match with `many`."""
+def update(
+    collection: str,
+    filter: Document,
+    change: Document,
+    *,
+    many: bool = False,
+    upsert: bool = False,
+    array_filters: Optional[list[Document]] = None,
+) -> Updated:
+    """Applies a MongoDB update to the first match, or to every match with `many`.
+
+    `array_filters` say which elements `$[name]` in a path means.
+    """
     documents = _documents()
-    options = documents.UpdateOptions(many=many, upsert=upsert)
-    outcome = _call(lambda: documents.update(collection, _json(filter), _json(change), options))
+    texts = [_json(each) for each in array_filters or []]
+    options = documents.UpdateOptions(many=many, upsert=upsert, array_filters=texts)
+    return _updated(calling(lambda: documents.update(collection, _json(filter), _json(change), options)))
+
+
+def replace(collection: str, filter: Document, document: Document, *, upsert: bool = False) -> Updated:
+    """Puts a document in the place of the first match, whose `_id` it keeps."""
+    documents = _documents()
+    return _updated(calling(lambda: documents.replace(collection, _json(filter), _json(document), upsert)))
+
+
+def _updated(outcome: Any) -> Updated:
     upserted = None if outcome.upserted_id is None else json.loads(outcome.upserted_id)
     return Updated(outcome.matched, outcome.modified, upserted)
 
@@ -123,7 +151,7 @@ def update_by_id(collection: str, id: Any, change: Document) -> Updated:
 def delete(collection: str, filter: Document, *, many: bool = False) -> int:
     """Deletes the first match, or every match with `many`; answers how many."""
     documents = _documents()
-    return _call(lambda: documents.delete(collection, _json(filter), many))
+    return calling(lambda: documents.delete(collection, _json(filter), many))
 
 
 def delete_by_id(collection: str, id: Any) -> bool:
@@ -137,16 +165,3 @@ def _documents() -> Any:
 
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-
-
-def _call(work: Callable[[], Any]) -> Any:
-    """Calls the server. Its errors are raised as `componentize_py_types.Err`
-    around a variant's case, which is an instance of a generated class."""
-    try:
-        return work()
-    except Exception as error:
-        case = getattr(error, "value", None)
-        kind = _KINDS.get(type(case).__name__)
-        if kind is None:
-            raise
-        raise StorageError(kind, getattr(case, "value", "")) from None

@@ -9,7 +9,7 @@ from typing import Any, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from coglex import App, Functions, Problem, Request, Response, StorageError, id_text, storage, to_id  # noqa: E402
+from coglex import App, Functions, Problem, Request, Response, ServerError, id_text, storage, to_id  # noqa: E402
 from coglex.host import bind  # noqa: E402
 
 HEX = "507f1f77bcf86cd799439011"
@@ -56,8 +56,8 @@ class Apps(unittest.TestCase):
             return handler
 
         app.get("/teapot")(failing(Problem(418, "short and stout", "teapot")))
-        app.get("/conflict")(failing(StorageError("conflict", "secret")))
-        app.get("/away")(failing(StorageError("unavailable")))
+        app.get("/conflict")(failing(ServerError("conflict", "secret")))
+        app.get("/away")(failing(ServerError("unavailable")))
         app.get("/bug")(failing(KeyError("secret")))
         problem = lambda path: json.loads(ask(app, "GET", path)[1])  # noqa: E731
         expected = {"type": "about:blank", "title": "Client Error", "status": 418, "detail": "short and stout", "code": "teapot"}
@@ -164,7 +164,7 @@ class Storing(unittest.TestCase):
         try:
             self.assertEqual(storage.insert("items", {"a": 1}), {"$oid": HEX})
             self.assertEqual(documents.inserted, ("items", ['{"a":1}']))
-            with self.assertRaises(StorageError) as caught:
+            with self.assertRaises(ServerError) as caught:
                 storage.get("items", "a")
             self.assertEqual((caught.exception.kind, str(caught.exception)), ("access-denied", "access-denied: no"))
         finally:

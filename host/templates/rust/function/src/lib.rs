@@ -1,0 +1,26 @@
+//! Functions that clients call by name.
+
+use coglex_sdk::prelude::*;
+
+coglex_sdk::manifest!("coglex.toml");
+
+coglex_sdk::functions! {
+    /// Greets somebody.
+    fn greet(name: String, greeting: String = "Hello".to_owned()) -> Result<String> {
+        if name.is_empty() {
+            return Err(Error::failure("no_name", "whom shall I greet?"));
+        }
+        Ok(format!("{greeting}, {name}!"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn greets_by_name() {
+        assert_eq!(greet("Ann".to_owned(), "Hi".to_owned()).unwrap(), "Hi, Ann!");
+        assert!(greet(String::new(), "Hi".to_owned()).is_err());
+    }
+}
