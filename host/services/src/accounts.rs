@@ -12,6 +12,7 @@
 //! HTTP's auth routes, the gateway's guards and guests' host functions call in
 //! here. It knows no cookies and no headers; see [`Credentials`].
 
+mod delegated;
 mod password;
 mod session;
 mod settings;
@@ -117,8 +118,20 @@ impl Accounts {
         realm: &str,
         key: &str,
         password: &str,
-        mut document: Document,
+        document: Document,
     ) -> Result<Bson> {
+        let made = self.create(realm, key, password, document).await?;
+        made.ok_or_else(taken)
+    }
+
+    /// Makes a user; nothing if the key is taken.
+    async fn create(
+        &self,
+        realm: &str,
+        key: &str,
+        password: &str,
+        mut document: Document,
+    ) -> Result<Option<Bson>> {
         let inner = &*self.inner;
         documents::check_collection(realm)?;
         check_key(key)?;
@@ -136,7 +149,7 @@ impl Accounts {
             .await?
             > 0
         {
-            return Err(taken());
+            return Ok(None);
         }
         let hash = inner.hasher.hash(password).await?;
 
@@ -145,8 +158,8 @@ impl Accounts {
         user.extend(identified.into_iter().filter(|(name, _)| name != "_id"));
         let raw = documents::encoded(&user, inner.limits.document_bytes)?;
         match inner.store.insert(realm, vec![raw]).await {
-            Ok(()) => Ok(id),
-            Err(StoreError::DuplicateKey { index }) if index == key_index().name() => Err(taken()),
+            Ok(()) => Ok(Some(id)),
+            Err(StoreError::DuplicateKey { index }) if index == key_index().name() => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

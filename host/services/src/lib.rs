@@ -14,7 +14,7 @@
 //!
 //! Read [`documents`] first: what may be said to a store, and what is shown of
 //! it. [`accounts`] are documents too, with fields that only they may touch.
-//! [`json`] is how documents look outside.
+//! [`json`] is how documents look outside. [`kv`] is for plugins alone.
 
 pub mod accounts;
 pub mod caller;
@@ -22,12 +22,14 @@ pub mod documents;
 pub mod error;
 pub mod grants;
 pub mod json;
+pub mod kv;
 pub mod storage;
 
 pub use accounts::Accounts;
 pub use caller::Caller;
 pub use documents::Documents;
 pub use error::{Error, Result};
+pub use kv::Kv;
 
 /// Every service, cheap to clone. Made once in the host's `app`.
 #[derive(Clone)]
@@ -36,4 +38,6 @@ pub struct Services {
     pub documents: Documents,
     /// Accounts and sessions.
     pub accounts: Accounts,
+    /// Keys and values of plugins.
+    pub kv: Kv,
 }

@@ -15,8 +15,10 @@
 mod accounts;
 mod aggregate;
 mod conformance;
+mod delegated;
 mod differential;
 mod documents;
+mod kv;
 mod schema;
 mod scopes;
 mod store;
