@@ -287,7 +287,6 @@ fn policy(plugins: &PluginsConfig, granting: Granting, name: &str) -> Policy {
         budget: plugins.budgets.get(name).cloned(),
         default_budget: Some(default_budget(plugins)),
         max_budget: Some(max_budget(plugins)),
-        ..Policy::default()
     }
 }
 

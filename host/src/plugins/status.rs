@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::{Instant, SystemTime};
 
 use bson::DateTime;
-use coglex_runtime::{Budget, Door, Guard, Plugin, Route};
+use coglex_runtime::{Budget, Door, Guard, Plugin, Rate, RateScope, Route};
 use coglex_services::grants::Grants;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -118,6 +118,10 @@ pub struct RouteLine {
     pub path: String,
     /// What has to hold, in words.
     pub guards: Vec<String>,
+    /// Bytes of the largest body, where that is less than the server's limit.
+    pub body_limit: Option<u64>,
+    /// How often it may be asked, in words.
+    pub rate: Option<String>,
     /// One sentence of the author's.
     pub summary: Option<String>,
 }
@@ -302,9 +306,20 @@ impl RouteLine {
             methods: route.methods.iter().map(ToString::to_string).collect(),
             path: route.path.clone(),
             guards: guards.collect(),
+            body_limit: route.body_limit,
+            rate: route.terms.rate.map(rate),
             summary: route.summary.clone(),
         }
     }
+}
+
+fn rate(rate: Rate) -> String {
+    let whose = match rate.per {
+        RateScope::Caller => "of each caller",
+        RateScope::Address => "from each address",
+        RateScope::Everyone => "of all together",
+    };
+    format!("{} in {:?} {whose}", rate.requests, rate.period)
 }
 
 impl BudgetView {
@@ -346,7 +361,11 @@ impl LoadFailure {
 pub fn shown(grants: &Grants) -> Value {
     let mut value = serde_json::to_value(grants).unwrap_or_default();
     if let Value::Object(kinds) = &mut value {
-        kinds.retain(|_, entries| entries.as_array().is_none_or(|list| !list.is_empty()));
+        kinds.retain(|_, entries| match entries {
+            Value::Array(list) => !list.is_empty(),
+            Value::Bool(granted) => *granted,
+            _ => true,
+        });
     }
     value
 }
@@ -380,7 +399,10 @@ struct Statement {
 
 impl std::fmt::Display for Statement {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}", self.kind, self.name)?;
+        f.write_str(&self.kind)?;
+        if !self.name.is_empty() {
+            write!(f, " {}", self.name)?;
+        }
         match &self.verb {
             Some(verb) => write!(f, ": {verb}"),
             None => Ok(()),
@@ -391,6 +413,13 @@ impl std::fmt::Display for Statement {
 fn statements(grants: &Value) -> BTreeSet<Statement> {
     let mut found = BTreeSet::new();
     for (kind, entries) in grants.as_object().into_iter().flatten() {
+        if *entries == Value::Bool(true) {
+            found.insert(Statement {
+                kind: kind.clone(),
+                name: String::new(),
+                verb: None,
+            });
+        }
         for entry in entries.as_array().into_iter().flatten() {
             let named = |name: &Value, verb: Option<&Value>| Statement {
                 kind: kind.clone(),
@@ -453,6 +482,7 @@ mod tests {
             ],
             "egress": [{ "origin": "https://a.example" }, { "origin": "https://b.example" }],
             "functions": ["f", "g"],
+            "kv": true,
         });
         let granted = json!({
             "storage": [{ "collection": "*", "verbs": ["read"] }],
@@ -464,6 +494,7 @@ mod tests {
             [
                 "egress https://b.example",
                 "functions g",
+                "kv",
                 "storage notes: insert"
             ]
         );

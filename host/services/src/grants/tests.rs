@@ -162,6 +162,20 @@ proptest! {
     }
 
     #[test]
+    fn a_plugin_gets_no_more_when_the_operator_allows_less_or_it_asks_for_less(
+        asked in grants(),
+        allowed in grants(),
+        gone in any::<prop::sample::Index>(),
+    ) {
+        prop_assume!(!allowed.storage.is_empty());
+        let mut fewer = allowed.clone();
+        fewer.storage.remove(gone.index(allowed.storage.len()));
+        fewer.functions.clear();
+        allows_no_more(&asked.intersect(&fewer), &asked.intersect(&allowed))?;
+        allows_no_more(&fewer.intersect(&asked), &allowed.intersect(&asked))?;
+    }
+
+    #[test]
     fn a_condition_more_never_allows_more(
         a in grants(),
         at in any::<prop::sample::Index>(),

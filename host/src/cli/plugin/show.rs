@@ -181,7 +181,8 @@ fn describe(description: &Description) -> String {
     if !description.routes.is_empty() {
         out.push_str("\nroutes\n");
         let rows: Vec<_> = description.routes.iter().map(route).collect();
-        out.push_str(&indented(&table(&["METHOD", "PATH", "GUARDS", ""], &rows)));
+        let heads = ["METHOD", "PATH", "GUARDS", "LIMITS", ""];
+        out.push_str(&indented(&table(&heads, &rows)));
     } else if description.door == "wasi-http" {
         out.push_str("\nroutes\n  any path under its name, behind the API key\n");
     }
@@ -221,10 +222,15 @@ fn route(route: &RouteLine) -> Vec<String> {
         [] => none.to_owned(),
         texts => printable(&texts.join(", ")),
     };
+    let body = route
+        .body_limit
+        .map(|bytes| format!("body {}", size(bytes)));
+    let limits: Vec<String> = body.into_iter().chain(route.rate.clone()).collect();
     vec![
         join(&route.methods, "any"),
         printable(&route.path),
         join(&route.guards, "open"),
+        join(&limits, "-"),
         printable(route.summary.as_deref().unwrap_or_default()),
     ]
 }
@@ -242,6 +248,9 @@ fn grant_lines(grants: &Value) -> Vec<String> {
     };
     let mut lines = Vec::new();
     for (kind, entries) in grants.as_object().into_iter().flatten() {
+        if *entries == Value::Bool(true) {
+            lines.push(kind.clone());
+        }
         for entry in entries.as_array().into_iter().flatten() {
             let Value::Object(fields) = entry else {
                 lines.push(format!("{kind} {}", plain(entry)));
