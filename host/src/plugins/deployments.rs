@@ -215,9 +215,8 @@ impl Deployments {
         digest: &str,
         wasm: &Bytes,
     ) -> Result<(), DeploymentError> {
-        let there = doc! { "_id": { "$regex": chunk_pattern(name, digest) } };
-        let pieces = wasm.len().div_ceil(self.chunk_bytes);
-        if self.store.count(CHUNKS, there).await? == pieces as u64 {
+        let there = self.store.count(CHUNKS, chunks_of(name, digest)).await?;
+        if there == wasm.len().div_ceil(self.chunk_bytes) as u64 {
             return Ok(());
         }
         // Some may be left of a try that was cut, in other sizes even.
@@ -245,15 +244,13 @@ impl Deployments {
     /// The bytes of a version, checked against its digest.
     pub async fn fetch(&self, name: &str, digest: &str) -> Result<Bytes, DeploymentError> {
         let damaged = || DeploymentError::Damaged(name.to_owned());
-        let find = Find {
-            filter: doc! { "_id": { "$regex": chunk_pattern(name, digest) } },
-            // Indexes have leading zeros: the order of names is theirs.
-            sort: Some(doc! { "_id": 1 }),
-            ..Find::default()
-        };
-        let mut pieces = self.store.find(CHUNKS, find).await?;
         let mut wasm = Vec::new();
-        while let Some(piece) = pieces.try_next().await? {
+        // One by one: sorted together they could be more than a store may hold.
+        for index in 0.. {
+            let id = Bson::from(chunk_id(name, digest, index));
+            let Some(piece) = self.store.get(CHUNKS, id).await? else {
+                break;
+            };
             let data = piece.get_binary("data").map_err(|_| damaged())?;
             wasm.extend_from_slice(data.bytes);
         }
@@ -303,7 +300,7 @@ impl Deployments {
     }
 
     async fn forget(&self, name: &str, digest: &str) -> Result<(), DeploymentError> {
-        let pieces = doc! { "_id": { "$regex": chunk_pattern(name, digest) } };
+        let pieces = chunks_of(name, digest);
         self.store.delete(CHUNKS, pieces, true).await?;
         Ok(())
     }
@@ -314,14 +311,15 @@ pub fn digest_of(wasm: &[u8]) -> String {
     hex::encode(Sha256::digest(wasm))
 }
 
-/// Names are `[a-z0-9_-]` and digests hex, so a `:` ends both, and neither means
-/// anything in a pattern.
+/// Names are `[a-z0-9_-]` and digests hex, so a `:` ends both.
 fn chunk_id(name: &str, digest: &str, index: usize) -> String {
     format!("{name}:{digest}:{index:06}")
 }
 
-fn chunk_pattern(name: &str, digest: &str) -> String {
-    format!("^{name}:{digest}:")
+/// All pieces of a version: a range of the `_id`s, since `;` follows `:`.
+fn chunks_of(name: &str, digest: &str) -> Document {
+    let from = format!("{name}:{digest}:");
+    doc! { "_id": { "$gte": from, "$lt": format!("{name}:{digest};") } }
 }
 
 fn raw(document: &Document, name: &str) -> Result<RawDocumentBuf, DeploymentError> {

@@ -572,6 +572,34 @@ fn every_host_of_a_database_gets_what_was_deployed_on_one() {
 }
 
 #[test]
+fn a_component_with_an_interpreter_in_it_is_not_too_large() {
+    // A custom section at its end makes it as large as Python's are, and nothing
+    // else (WebAssembly's core specification, section 5.5.3).
+    let padded = |mut wasm: Vec<u8>, fill: u8| {
+        let content = 20 << 20;
+        let mut size = content + 2;
+        wasm.push(0);
+        while size >= 0x80 {
+            wasm.push((size & 0x7f) as u8 | 0x80);
+            size >>= 7;
+        }
+        wasm.extend([size as u8, 1, b'x']);
+        wasm.resize(wasm.len() + content, fill);
+        wasm
+    };
+    let (first, second) = versions();
+    let host = Host::with(&[], "");
+    let large = padded(first, 7);
+    assert_eq!(put(&host, NAME, &large).json()["bytes"], large.len());
+    put(&host, NAME, &padded(second, 8)).json();
+    assert_eq!(answer(&host), "2");
+    post(&host, "versioned/rollback/").json();
+    assert_eq!(answer(&host), "1");
+    let kept = fs::read(host.plugins().join("versioned.wasm")).unwrap();
+    assert!(kept == large);
+}
+
+#[test]
 fn a_plugin_gets_no_more_than_the_ceiling_of_what_it_asks_for() {
     let ask = "[budget]\ncpu_ms = 60000\nmemory_mib = 1024\nhost_calls = 7\n";
     let budget = |config: &str| {
