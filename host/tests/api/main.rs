@@ -15,6 +15,7 @@ mod config;
 mod durability;
 mod errors;
 mod mongodb;
+mod mongodb_restart;
 mod schema;
 mod static_files;
 mod storage;
