@@ -1,5 +1,9 @@
-//! The yardstick of `cargo xtask bench`: one route in plain axum, with the
-//! server's allocator and the runtime's defaults, and nothing around it.
+//! The yardsticks of `cargo xtask bench`: one route in plain axum, with the
+//! server's allocator and the runtime's defaults, and nothing around it; and,
+//! when `MONGODB_URI` is set, three routes that do nothing but call MongoDB's
+//! driver and write JSON.
+
+mod documents;
 
 use std::io::Write as _;
 
@@ -10,13 +14,16 @@ use axum::routing::get;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
-async fn main() -> std::io::Result<()> {
-    let app = Router::new().route("/bench/hello", get(|| async { "Hello, world!" }));
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut app = Router::new().route("/bench/hello", get(|| async { "Hello, world!" }));
+    if let Ok(uri) = std::env::var("MONGODB_URI") {
+        app = app.merge(documents::routes(&uri).await?);
+    }
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     writeln!(
         std::io::stdout(),
         "listening on http://{}",
         listener.local_addr()?
     )?;
-    axum::serve(listener, app).await
+    Ok(axum::serve(listener, app).await?)
 }
