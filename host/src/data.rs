@@ -8,7 +8,7 @@ mod import;
 mod progress;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use coglex_docstore::offline;
@@ -19,7 +19,7 @@ use coglex_services::storage::transfer::{Existing, TransferStore};
 use crate::config::{self, Config};
 use crate::shutdown;
 
-pub use file::{backup, check, restore};
+pub(crate) use file::{backup, check, restore};
 
 /// The name of the file that makes a folder an export. It is written last.
 const CONTENTS: &str = "collections.json";
@@ -32,7 +32,7 @@ const END: &str = "$end";
 
 /// Writes the documents of the configured store into a folder, or to standard
 /// output when it is `-`; all collections when none is chosen.
-pub fn export(config: &Config, target: &Path, chosen: &[String]) -> anyhow::Result<()> {
+pub(crate) fn export(config: &Config, target: &Path, chosen: &[String]) -> anyhow::Result<()> {
     until_interrupted(async {
         let (store, _snapshot) = open_for_export(config).await?;
         let done = export::run(store.as_ref(), target, chosen).await;
@@ -43,7 +43,7 @@ pub fn export(config: &Config, target: &Path, chosen: &[String]) -> anyhow::Resu
 
 /// Reads documents from a folder, a file or, when it is `-`, standard input,
 /// into the configured store.
-pub fn import(
+pub(crate) fn import(
     config: &Config,
     source: &Path,
     chosen: &[String],
@@ -131,8 +131,13 @@ async fn open_mongo(config: &Config) -> anyhow::Result<Box<dyn TransferStore>> {
 }
 
 fn refuse_in_use(path: &Path) -> anyhow::Result<()> {
-    if offline::is_in_use(path)? {
-        bail!("a server uses the store {}: stop it first", path.display());
+    // A server that was just told to stop may take a moment to let go.
+    let patience = Instant::now() + Duration::from_secs(2);
+    while offline::is_in_use(path)? {
+        if Instant::now() >= patience {
+            bail!("a server uses the store {}: stop it first", path.display());
+        }
+        std::thread::sleep(Duration::from_millis(50));
     }
     Ok(())
 }

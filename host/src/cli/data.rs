@@ -58,7 +58,7 @@ be repeated with either; --upsert skips what is there already.
   coglex export - | MONGODB_URI=mongodb://db.example.com/app coglex import -";
 
 /// The commands.
-pub fn commands() -> [Command; 5] {
+pub(super) fn commands() -> [Command; 5] {
     [
         Command::new("backup")
             .about("Copies the embedded store to a file, also while a server uses it")
@@ -122,7 +122,7 @@ pub fn commands() -> [Command; 5] {
 }
 
 /// Does what one of the commands was told; none when it is not one of them.
-pub fn run(name: &str, given: &ArgMatches) -> Option<anyhow::Result<()>> {
+pub(super) fn run(name: &str, given: &ArgMatches) -> Option<anyhow::Result<()>> {
     Some(match name {
         "backup" => loaded(given).and_then(|config| {
             data::backup(&config, &path_of(given, "FILE"), given.get_flag("force"))

@@ -11,7 +11,7 @@ use super::refuse_in_use;
 use crate::config::{self, Config};
 
 /// Copies the store to a file.
-pub fn backup(config: &Config, target: &Path, force: bool) -> anyhow::Result<()> {
+pub(crate) fn backup(config: &Config, target: &Path, force: bool) -> anyhow::Result<()> {
     let path = embedded(config)?;
     if !force && target.try_exists().unwrap_or_default() {
         bail!("{} is there already; --force replaces it", target.display());
@@ -31,7 +31,7 @@ pub fn backup(config: &Config, target: &Path, force: bool) -> anyhow::Result<()>
 }
 
 /// Puts a backup in the store's place.
-pub fn restore(config: &Config, backup: &Path, force: bool) -> anyhow::Result<()> {
+pub(crate) fn restore(config: &Config, backup: &Path, force: bool) -> anyhow::Result<()> {
     let path = embedded(config)?;
     config::private_dir(&config.data.dir)?;
     refuse_in_use(&path)?;
@@ -61,7 +61,7 @@ pub fn restore(config: &Config, backup: &Path, force: bool) -> anyhow::Result<()
 }
 
 /// Reports what is wrong with the store, and repairs what can be.
-pub fn check(config: &Config, repair: bool) -> anyhow::Result<()> {
+pub(crate) fn check(config: &Config, repair: bool) -> anyhow::Result<()> {
     let path = embedded(config)?;
     if repair {
         refuse_in_use(&path)?;

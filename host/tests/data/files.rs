@@ -13,8 +13,11 @@ fn a_store_is_backed_up_beside_its_server_and_restored_after_it() {
     let mut server = TestServer::start();
     let api = server.api();
     for n in 0..20 {
-        api.post(THINGS, &json!({"document": {"_id": n, "a": n}}))
-            .json();
+        api.post(
+            THINGS,
+            &json!({"document": {"_id": format!("n{n}"), "a": n}}),
+        )
+        .json();
     }
     let dir = server.dir.path().to_owned();
     let said = run(&dir, &["backup", "copy.db"]).ok();
@@ -28,7 +31,7 @@ fn a_store_is_backed_up_beside_its_server_and_restored_after_it() {
     let report = run(&dir, &["check"]).ok();
     assert!(report.contains("20 documents, no problems"), "{report}");
 
-    api.delete(&format!("{THINGS}7")).json();
+    api.delete(&format!("{THINGS}n7")).json();
     api.post(THINGS, &json!({"document": {"_id": "later"}}))
         .json();
     let busy = run(&dir, &["restore", "copy.db", "--force"]).refused();
