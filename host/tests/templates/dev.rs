@@ -5,9 +5,9 @@ use std::fs;
 
 use reqwest::Method;
 
+use crate::capabilities::write_js;
 use crate::guests::Host;
 use crate::support::{Reply, Send as _};
-use crate::todo::write_js;
 use crate::tools::{LOADING, without};
 
 fn app(path: &str, answer: &str) -> String {

@@ -19,6 +19,7 @@ mod guests;
 mod support;
 
 mod c;
+mod capabilities;
 mod cli;
 mod dev;
 mod new;
