@@ -32,7 +32,8 @@ First steps:
        http://127.0.0.1:5000/service/storage/v1/my_collection/
   curl -H \"X-API-Key: $KEY\" http://127.0.0.1:5000/service/storage/v1/my_collection/
 
-Components that are put into coglex-data/plugins are served at once.
+Components that are put into coglex-data/plugins are served at once; `coglex plugin deploy`
+uploads one to a running server.
 Settings come from coglex.toml, .env, the environment and flags; `coglex serve --help`
 lists them, `coglex config` shows which are in force and why.";
 
