@@ -114,12 +114,12 @@ impl App {
         for route in same_path {
             match route.method {
                 None => fallback = fallback.or(Some(route)),
-                Some(_) if route.answers(&request.method) => return (route.handler)(request),
+                Some(_) if route.answers(&request.method) => return route.answer(request),
                 Some(_) => {}
             }
         }
         match fallback {
-            Some(route) => (route.handler)(request),
+            Some(route) => route.answer(request),
             None => Err(Error::status(405, "this method is not answered here")),
         }
     }

@@ -1,11 +1,14 @@
 //! The request that a handler answers.
 
+use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt::Display;
 use std::str::FromStr;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::auth::User;
 use crate::error::{Error, OrStatus, Problem, Result, clip};
 
 /// An HTTP request whose route and guards the server has already checked.
@@ -22,6 +25,12 @@ pub struct Request {
     pub(crate) params: Vec<(String, String)>,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
+    /// Parameters that arguments of the handler have taken.
+    pub(crate) taken: Cell<usize>,
+    /// The collection of the users whom the route's guards let in.
+    pub(crate) realm: Option<Cow<'static, str>>,
+    /// Who a test says is signed in.
+    pub(crate) user: Option<User>,
 }
 
 impl Request {
@@ -68,6 +77,13 @@ impl Request {
         Ok(self
             .with_header("content-type", "application/json")
             .with_body(body))
+    }
+
+    /// Says who is signed in, for tests: [`User`] as an argument of a handler.
+    #[must_use]
+    pub fn signed_in(mut self, user: User) -> Self {
+        self.user = Some(user);
+        self
     }
 
     /// The method in upper case.

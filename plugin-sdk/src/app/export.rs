@@ -52,6 +52,7 @@ impl From<wit_handler::Request> for Request {
             params: request.params,
             headers: request.headers,
             body: request.body,
+            ..Self::default()
         }
     }
 }

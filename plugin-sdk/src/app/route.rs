@@ -7,8 +7,9 @@ use serde_json::Value;
 use super::App;
 use super::pattern::without_slash;
 use crate::error::Result;
+use crate::extract::Handler;
 use crate::request::Request;
-use crate::response::{IntoResponse, Response};
+use crate::response::Response;
 
 /// A condition that the server checks before the app is even started; see
 /// [`api_key`] and [`authenticated`].
@@ -159,6 +160,7 @@ pub struct RouteBuilder<'a> {
     path: Cow<'static, str>,
     /// Nothing where only the handler counts.
     details: Option<Details>,
+    realm: Option<Cow<'static, str>>,
 }
 
 /// What the server is told of a route, beside method and path. Calls have no use
@@ -196,11 +198,15 @@ impl<'a> RouteBuilder<'a> {
             method,
             path,
             details,
+            realm: None,
         }
     }
 
     /// Adds a guard. All must hold; they are checked in order.
     pub fn guard(mut self, guard: Guard) -> Self {
+        if self.realm.is_none() {
+            self.realm = guard.realm().cloned();
+        }
         if let Some(details) = &mut self.details {
             details.guards.push(guard);
         }
@@ -294,8 +300,10 @@ impl<'a> RouteBuilder<'a> {
         self
     }
 
-    /// Puts the route into the table.
-    pub fn to<R: IntoResponse>(self, handler: impl Fn(Request) -> R + 'static) {
+    /// Puts the route into the table. The handler's arguments are taken from the
+    /// request: see [`Path`](crate::Path), [`Query`](crate::Query),
+    /// [`Json`](crate::Json), [`User`](crate::auth::User) and [`Request`].
+    pub fn to<M>(self, handler: impl Handler<M>) {
         if self
             .app
             .wanted
@@ -310,22 +318,40 @@ impl<'a> RouteBuilder<'a> {
             details: self.details,
             // A function or a closure without captures has no size, so boxing it
             // does not allocate.
-            handler: Box::new(move |request| handler(request).into_response()),
+            realm: self.realm,
+            handler: Box::new(move |request| handler.call(request)),
         });
     }
 }
 
-type Handler = Box<dyn Fn(Request) -> Result<Response>>;
+type Answer = Box<dyn Fn(Request) -> Result<Response>>;
 
 /// A row of the table.
 pub(super) struct Route {
     pub(super) method: Option<&'static str>,
     pub(super) path: Cow<'static, str>,
     pub(super) details: Option<Details>,
-    pub(super) handler: Handler,
+    pub(super) realm: Option<Cow<'static, str>>,
+    pub(super) handler: Answer,
+}
+
+impl Guard {
+    /// The collection of the users whom it lets in.
+    fn realm(&self) -> Option<&Cow<'static, str>> {
+        match &self.0 {
+            GuardKind::ApiKey => None,
+            GuardKind::Authenticated(realm) | GuardKind::Role(realm, _) => Some(realm),
+        }
+    }
 }
 
 impl Route {
+    /// Answers a request that has matched.
+    pub(super) fn answer(&self, mut request: Request) -> Result<Response> {
+        request.realm.clone_from(&self.realm);
+        (self.handler)(request)
+    }
+
     /// Whether this row answers the method. `HEAD` comes with `GET`.
     pub(super) fn answers(&self, method: &str) -> bool {
         match self.method {
