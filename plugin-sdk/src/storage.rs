@@ -42,9 +42,10 @@ use std::fmt::Display;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use find::{Documents, Find, find};
+pub use find::{Aggregate, Documents, Find, aggregate, find};
 pub use write::{
-    Delete, Update, Updated, delete, delete_by_id, insert, insert_many, update, update_by_id,
+    Delete, Replace, Update, Updated, delete, delete_by_id, insert, insert_many, replace,
+    replace_by_id, update, update_by_id,
 };
 
 use crate::bindings::capabilities::coglex::storage::documents as wit;

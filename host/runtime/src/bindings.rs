@@ -31,6 +31,10 @@ mod generated {
         imports: {
             "coglex:storage/documents": async | trappable,
             "coglex:auth/caller.signed-in": async | trappable,
+            "coglex:auth/caller.require": async | trappable,
+            "coglex:auth/accounts": async | trappable,
+            "coglex:execution/calls": async | trappable,
+            "coglex:kv/store": async | trappable,
             default: trappable,
         },
         exports: { default: async },
@@ -41,5 +45,5 @@ mod generated {
     });
 }
 
-pub(crate) use generated::coglex::{auth, config, log, storage};
+pub(crate) use generated::coglex::{auth, config, execution, kv, log, storage};
 pub(crate) use generated::exports::coglex::{function, gateway};

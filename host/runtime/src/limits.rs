@@ -72,7 +72,7 @@ impl CpuClock {
     }
 
     /// What the guest has computed; meant for use during a poll.
-    fn spent(&self) -> Duration {
+    pub(crate) fn spent(&self) -> Duration {
         let current = self
             .now()
             .saturating_sub(self.entered.load(Ordering::Relaxed));
@@ -209,6 +209,17 @@ impl Quota {
             .checked_sub(1)
             .ok_or(Spent::HostCalls(self.calls))?;
         self.carry(bytes)
+    }
+
+    /// Calls and bytes that are left.
+    pub(crate) fn left(&self) -> (u64, u64) {
+        (self.calls_left, self.bytes_left)
+    }
+
+    /// Counts what somebody else has spent for this call, within its limits.
+    pub(crate) fn spend(&mut self, calls: u64, bytes: u64) {
+        self.calls_left = self.calls_left.saturating_sub(calls);
+        self.bytes_left = self.bytes_left.saturating_sub(bytes);
     }
 
     /// Counts bytes that a call gives back.

@@ -9,12 +9,57 @@ use wasmtime_wasi::cli::{WasiCli, WasiCliView};
 use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView};
 use wasmtime_wasi::p2::bindings as wasi;
 use wasmtime_wasi::random::WasiRandom;
+use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView as _};
 
 use crate::bindings;
 use crate::error::LoadError;
 use crate::state::InstanceState;
 
-const STORAGE: &str = "coglex:storage/documents@0.1.0";
+/// An interface that is linked with a grant only.
+struct Gated {
+    import: &'static str,
+    /// What opens it, in words.
+    grant: &'static str,
+    opens: fn(&Grants) -> bool,
+    add: fn(&mut Linker<InstanceState>) -> wasmtime::Result<()>,
+}
+
+const GATED: [Gated; 5] = [
+    Gated {
+        import: "coglex:storage/documents@0.1.0",
+        grant: "storage",
+        opens: |grants| !grants.storage.is_empty(),
+        add: |linker| {
+            bindings::storage::documents::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
+        },
+    },
+    Gated {
+        import: "coglex:auth/accounts@0.1.0",
+        grant: "auth",
+        opens: |grants| !grants.auth.is_empty(),
+        add: |linker| bindings::auth::accounts::add_to_linker::<_, HasSelf<_>>(linker, |state| state),
+    },
+    Gated {
+        import: "coglex:execution/calls@0.1.0",
+        grant: "functions",
+        opens: |grants| !grants.functions.is_empty(),
+        add: |linker| {
+            bindings::execution::calls::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
+        },
+    },
+    Gated {
+        import: "coglex:config/secrets@0.1.0",
+        grant: "secrets",
+        opens: |grants| !grants.secrets.is_empty(),
+        add: |linker| bindings::config::secrets::add_to_linker::<_, HasSelf<_>>(linker, |state| state),
+    },
+    Gated {
+        import: "coglex:kv/store@0.1.0",
+        grant: "kv",
+        opens: |grants| grants.kv,
+        add: |linker| bindings::kv::store::add_to_linker::<_, HasSelf<_>>(linker, |state| state),
+    },
+];
 /// Interfaces of ours that every plugin may import. `types` hold no functions.
 const OPEN: [&str; 4] = [
     "coglex:auth/caller@0.1.0",
@@ -23,12 +68,13 @@ const OPEN: [&str; 4] = [
     "coglex:gateway/types@0.1.0",
 ];
 /// WASI packages and interfaces that every plugin may import, any 0.2.
-const WASI: [&str; 7] = [
+const WASI: [&str; 8] = [
     "wasi:io/",
     "wasi:clocks/",
     "wasi:random/",
     "wasi:cli/",
     "wasi:filesystem/",
+    "wasi:sockets/",
     "wasi:http/types",
     "wasi:http/outgoing-handler",
 ];
@@ -40,39 +86,34 @@ pub(crate) fn link(
     granted: &Grants,
 ) -> Result<InstancePre<InstanceState>, LoadError> {
     let engine = component.engine();
-    let storage = !granted.storage.is_empty();
     for (import, _) in component.component_type().imports(engine) {
-        check_import(import, storage, asked)?;
+        check_import(import, asked, granted)?;
     }
-    let linker = linker(engine, storage).map_err(|error| LoadError::Internal(error.into()))?;
+    let linker = linker(engine, granted).map_err(|error| LoadError::Internal(error.into()))?;
     linker
         .instantiate_pre(component)
         .map_err(|error| LoadError::Link(error.into()))
 }
 
-fn check_import(import: &str, storage: bool, asked: &Grants) -> Result<(), LoadError> {
+fn check_import(import: &str, asked: &Grants, granted: &Grants) -> Result<(), LoadError> {
     let unknown = |why: &str| LoadError::UnknownImport {
         import: import.to_owned(),
         why: why.to_owned(),
     };
-    if OPEN.contains(&import) || (import == STORAGE && storage) {
+    if OPEN.contains(&import) {
         return Ok(());
     }
-    if import == STORAGE {
-        let why = if asked.storage.is_empty() {
-            "its coglex.toml asks for no storage grant"
-        } else {
-            "the operator allows none of the storage that it asks for"
+    if let Some(gated) = GATED.iter().find(|gated| gated.import == import) {
+        let grant = gated.grant;
+        let why = match ((gated.opens)(asked), (gated.opens)(granted)) {
+            (_, true) => return Ok(()),
+            (false, _) => format!("its coglex.toml asks for no {grant} grant"),
+            (true, false) => format!("the operator allows none of the {grant} that it asks for"),
         };
         return Err(LoadError::NotGranted {
             import: import.to_owned(),
-            why: why.to_owned(),
+            why,
         });
-    }
-    if import.starts_with("wasi:sockets/") {
-        return Err(unknown(
-            "plugins do not have: there are no sockets, HTTP goes through wasi:http",
-        ));
     }
     let is_wasi = import
         .split_once('@')
@@ -82,9 +123,10 @@ fn check_import(import: &str, storage: bool, asked: &Grants) -> Result<(), LoadE
         return Ok(());
     }
     if let Some((name, version)) = import.split_once('@')
-        && let Some(served) = [STORAGE]
+        && let Some(served) = GATED
             .iter()
-            .chain(&OPEN)
+            .map(|gated| gated.import)
+            .chain(OPEN)
             .find_map(|own| own.strip_prefix(name)?.strip_prefix('@'))
     {
         return Err(unknown(&format!(
@@ -96,21 +138,26 @@ fn check_import(import: &str, storage: bool, asked: &Grants) -> Result<(), LoadE
 
 /// Every interface is added by name, so that a new wasmtime does not open a new
 /// door by itself.
-fn linker(engine: &wasmtime::Engine, storage: bool) -> wasmtime::Result<Linker<InstanceState>> {
+fn linker(
+    engine: &wasmtime::Engine,
+    granted: &Grants,
+) -> wasmtime::Result<Linker<InstanceState>> {
     let mut linker = Linker::new(engine);
     add_wasi(&mut linker)?;
     let own = &mut linker;
     bindings::log::logging::add_to_linker::<_, HasSelf<_>>(own, |state| state)?;
     bindings::auth::caller::add_to_linker::<_, HasSelf<_>>(own, |state| state)?;
     bindings::config::settings::add_to_linker::<_, HasSelf<_>>(own, |state| state)?;
-    if storage {
-        bindings::storage::documents::add_to_linker::<_, HasSelf<_>>(own, |state| state)?;
+    for gated in GATED.iter().filter(|gated| (gated.opens)(granted)) {
+        (gated.add)(own)?;
     }
     Ok(linker)
 }
 
-/// Clocks, random, streams, standard output, and a file system with nothing in
-/// it, because Rust's and C's standard libraries import one unasked.
+/// Clocks, random, streams, standard output; and, because standard libraries
+/// import them unasked (Rust's and C's the first, Python's both), a file system
+/// with nothing in it and sockets that nobody can make: `state` allows neither
+/// TCP nor UDP nor looking names up.
 fn add_wasi(linker: &mut Linker<InstanceState>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_proxy_interfaces_async(linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
@@ -126,6 +173,14 @@ fn add_wasi(linker: &mut Linker<InstanceState>) -> wasmtime::Result<()> {
     wasi::cli::terminal_stderr::add_to_linker::<_, WasiCli>(l, InstanceState::cli)?;
     wasi::filesystem::types::add_to_linker::<_, WasiFilesystem>(l, InstanceState::filesystem)?;
     wasi::filesystem::preopens::add_to_linker::<_, WasiFilesystem>(l, InstanceState::filesystem)?;
+    let unstable = wasi::sockets::network::LinkOptions::default();
+    wasi::sockets::network::add_to_linker::<_, WasiSockets>(l, &unstable, InstanceState::sockets)?;
+    wasi::sockets::instance_network::add_to_linker::<_, WasiSockets>(l, InstanceState::sockets)?;
+    wasi::sockets::ip_name_lookup::add_to_linker::<_, WasiSockets>(l, InstanceState::sockets)?;
+    wasi::sockets::tcp_create_socket::add_to_linker::<_, WasiSockets>(l, InstanceState::sockets)?;
+    wasi::sockets::tcp::add_to_linker::<_, WasiSockets>(l, InstanceState::sockets)?;
+    wasi::sockets::udp_create_socket::add_to_linker::<_, WasiSockets>(l, InstanceState::sockets)?;
+    wasi::sockets::udp::add_to_linker::<_, WasiSockets>(l, InstanceState::sockets)?;
     Ok(())
 }
 
@@ -142,27 +197,32 @@ mod tests {
     #[test]
     fn an_import_that_is_missing_says_what_would_help() {
         let asks = Grants {
-            storage: vec![StorageGrant {
-                collection: "notes".to_owned(),
-                verbs: vec![Verb::Read],
-            }],
+            storage: vec![StorageGrant::new("notes", [Verb::Read])],
             ..Grants::default()
         };
+        let nothing = Grants::default();
         let refused = |import: &str, asked: &Grants, part: &str| {
-            let error = check_import(import, false, asked).unwrap_err().to_string();
+            let error = check_import(import, asked, &nothing)
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(import) && error.contains(part), "{error}");
         };
-        refused(STORAGE, &Grants::default(), "asks for no storage");
-        refused(STORAGE, &asks, "the operator allows none");
-        refused("wasi:sockets/tcp@0.2.0", &asks, "no sockets");
+        for gated in &GATED {
+            refused(gated.import, &nothing, "asks for no");
+        }
+        let storage = "coglex:storage/documents@0.1.0";
+        refused(storage, &asks, "the operator allows none of the storage");
+        refused("coglex:kv/store@0.1.0", &asks, "asks for no kv grant");
         refused(
             "coglex:log/logging@9.0.0",
             &asks,
             "in version 0.1.0, not 9.0.0",
         );
+        refused("coglex:kv/store@0.2.0", &asks, "in version 0.1.0");
         refused("acme:gpu/compute@1.0.0", &asks, "does not have");
         refused("wasi:cli/stdout@0.3.0", &asks, "does not have");
-        assert!(check_import(STORAGE, true, &asks).is_ok());
-        assert!(check_import("wasi:http/types@0.2.4", false, &asks).is_ok());
+        assert!(check_import(storage, &asks, &asks).is_ok());
+        assert!(check_import("wasi:http/types@0.2.4", &asks, &nothing).is_ok());
+        assert!(check_import("wasi:sockets/tcp@0.2.4", &asks, &nothing).is_ok());
     }
 }

@@ -12,10 +12,12 @@
 mod support;
 
 mod admin;
+mod capabilities;
 mod dev;
 mod egress;
 mod gateway;
 mod guests;
+mod golden;
 mod hostile;
 mod reload;
 mod stream;

@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use super::{from_json, to_json, wit};
 use crate::error::{Error, Result};
@@ -130,6 +131,28 @@ impl Find {
         })
     }
 
+    /// The different values at a path of the documents that match; of an array its
+    /// elements. In no order; sort, skip and limit do not matter.
+    ///
+    /// ```no_run
+    /// # use coglex_sdk::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// let tags: Vec<String> = storage::find("items").filter(json!({"done": false})).distinct("tags")?;
+    /// # Ok(()) }
+    /// ```
+    pub fn distinct<T: DeserializeOwned>(self, path: &str) -> Result<Vec<T>> {
+        let (collection, options, _) = self.options()?;
+        let values = wit::distinct(&collection, path, &options.filter)?;
+        let value = |text: &String| {
+            serde_json::from_str(text).map_err(|error| {
+                Error::Mismatch(format!(
+                    "a value of `{path}` in `{collection}` does not fit the type: {error}"
+                ))
+            })
+        };
+        values.iter().map(value).collect()
+    }
+
     /// How many documents match the filter; skip and limit do not matter.
     pub fn count(self) -> Result<u64> {
         let (collection, options, _) = self.options()?;
@@ -168,7 +191,84 @@ impl Find {
     }
 }
 
-/// The documents that a find yields. Ends after the first error.
+/// Runs an aggregation pipeline over a collection. `pipeline` is a list of
+/// stages.
+///
+/// ```no_run
+/// # use coglex_sdk::prelude::*;
+/// #[derive(Deserialize)]
+/// struct Total {
+///     #[serde(rename = "_id")]
+///     customer: String,
+///     total: f64,
+/// }
+///
+/// # fn main() -> Result<()> {
+/// let best: Vec<Total> = storage::aggregate("orders", json!([
+///     {"$group": {"_id": "$customer", "total": {"$sum": "$amount"}}},
+///     {"$sort": {"total": -1}},
+///     {"$limit": 10},
+/// ])).all()?;
+/// # Ok(()) }
+/// ```
+pub fn aggregate(collection: impl Into<String>, pipeline: impl Serialize) -> Aggregate {
+    Aggregate {
+        collection: collection.into(),
+        pipeline: stages(&pipeline),
+        batch: BATCH,
+    }
+}
+
+/// A pipeline as one text for each stage.
+fn stages(pipeline: &impl Serialize) -> Result<Vec<String>> {
+    let text = to_json("pipeline", pipeline)?;
+    let stages: Vec<Box<RawValue>> = serde_json::from_str(&text)
+        .map_err(|_| Error::Invalid("a pipeline is a list of stages".to_owned()))?;
+    Ok(stages.iter().map(|stage| stage.get().to_owned()).collect())
+}
+
+/// An aggregation in the making; see [`aggregate`].
+#[derive(Debug)]
+#[must_use = "an aggregation does nothing until `.one()`, `.all()` or `.iter()`"]
+pub struct Aggregate {
+    collection: String,
+    pipeline: Result<Vec<String>>,
+    batch: u32,
+}
+
+impl Aggregate {
+    /// How many documents one round trip to the server brings (200).
+    pub fn batch(mut self, n: u32) -> Self {
+        self.batch = n.max(1);
+        self
+    }
+
+    /// The first document that comes out, or none.
+    pub fn one<T: DeserializeOwned>(self) -> Result<Option<T>> {
+        self.iter()?.next().transpose()
+    }
+
+    /// Every document that comes out.
+    pub fn all<T: DeserializeOwned>(self) -> Result<Vec<T>> {
+        self.iter()?.collect()
+    }
+
+    /// Every document that comes out, one by one, fetched in batches.
+    pub fn iter<T: DeserializeOwned>(self) -> Result<Documents<T>> {
+        let cursor = wit::aggregate(&self.collection, &self.pipeline?)?;
+        Ok(Documents {
+            collection: self.collection,
+            cursor: Some(cursor),
+            ready: Vec::new().into_iter(),
+            batch: self.batch,
+            left: u64::MAX,
+            document: PhantomData,
+        })
+    }
+}
+
+/// The documents that a find or an aggregation yields. Ends after the first
+/// error.
 #[must_use = "documents are read as the iterator is asked for them"]
 pub struct Documents<T> {
     collection: String,
@@ -245,6 +345,17 @@ mod tests {
         assert_eq!(options.sort.as_deref(), Some(r#"{"z":1,"a":-1}"#));
         assert_eq!(options.projection.as_deref(), Some(r#"{"b":0}"#));
         assert_eq!((options.skip, options.limit, batch), (3, Some(7), 7));
+    }
+
+    #[test]
+    fn a_pipeline_is_a_list_of_stages() {
+        let aggregate = aggregate("items", json!([{"$match": {"a": 1}}, {"$count": "n"}]));
+        assert_eq!(
+            aggregate.pipeline.unwrap(),
+            [r#"{"$match":{"a":1}}"#, r#"{"$count":"n"}"#]
+        );
+        let error = stages(&json!({"$count": "n"})).unwrap_err();
+        assert!(matches!(error, Error::Invalid(_)), "{error}");
     }
 
     #[test]

@@ -58,8 +58,42 @@ pub fn update(
         options: wit::UpdateOptions {
             many: false,
             upsert: false,
+            array_filters: Vec::new(),
         },
     }
+}
+
+/// Puts a document in the place of the first one that matches, whose `_id` it
+/// keeps.
+///
+/// ```no_run
+/// # use coglex_sdk::prelude::*;
+/// # fn main() -> Result<()> {
+/// storage::replace("items", json!({"title": "Milk"}), &json!({"title": "Bread", "done": false}))
+///     .upsert()
+///     .run()?;
+/// # Ok(()) }
+/// ```
+pub fn replace<T: Serialize + ?Sized>(
+    collection: impl Into<String>,
+    filter: impl Serialize,
+    document: &T,
+) -> Replace {
+    Replace {
+        collection: collection.into(),
+        parts: to_json("filter", &filter)
+            .and_then(|filter| Ok((filter, to_json("document", document)?))),
+        upsert: false,
+    }
+}
+
+/// Puts a document in the place of the one with this `_id`.
+pub fn replace_by_id<T: Serialize + ?Sized>(
+    collection: &str,
+    id: impl Into<Id>,
+    document: &T,
+) -> Result<Updated> {
+    replace(collection, by_id(id), document).run()
 }
 
 /// Applies a MongoDB update to the document with this `_id`.
@@ -92,11 +126,61 @@ impl Update {
         self
     }
 
+    /// Says which elements of an array `$[name]` in a path means. Once for each
+    /// name.
+    ///
+    /// ```no_run
+    /// # use coglex_sdk::prelude::*;
+    /// # fn main() -> Result<()> {
+    /// storage::update("lists", json!({}), json!({"$set": {"tasks.$[x].late": true}}))
+    ///     .array_filter(json!({"x.due": {"$lt": {"$date": "2026-01-01T00:00:00Z"}}}))
+    ///     .many()
+    ///     .run()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn array_filter(mut self, filter: impl Serialize) -> Self {
+        match to_json("array filter", &filter) {
+            Ok(text) => self.options.array_filters.push(text),
+            // The first failure is what the author should read.
+            Err(error) => self.parts = self.parts.and(Err(error)),
+        }
+        self
+    }
+
     /// Does it.
     pub fn run(self) -> Result<Updated> {
         let (filter, update) = self.parts?;
-        let outcome = wit::update(&self.collection, &filter, &update, self.options)?;
-        Ok(Updated {
+        wit::update(&self.collection, &filter, &update, &self.options)?.try_into()
+    }
+}
+
+/// A replacement in the making; see [`replace`](fn@replace).
+#[must_use = "a replacement does nothing until `.run()`"]
+pub struct Replace {
+    collection: String,
+    parts: Result<(String, String)>,
+    upsert: bool,
+}
+
+impl Replace {
+    /// Inserts the document when nothing matches.
+    pub fn upsert(mut self) -> Self {
+        self.upsert = true;
+        self
+    }
+
+    /// Does it.
+    pub fn run(self) -> Result<Updated> {
+        let (filter, document) = self.parts?;
+        wit::replace(&self.collection, &filter, &document, self.upsert)?.try_into()
+    }
+}
+
+impl TryFrom<wit::UpdateOutcome> for Updated {
+    type Error = Error;
+
+    fn try_from(outcome: wit::UpdateOutcome) -> Result<Self> {
+        Ok(Self {
             matched: outcome.matched,
             modified: outcome.modified,
             upserted_id: outcome.upserted_id.as_deref().map(parse_id).transpose()?,
@@ -169,8 +253,10 @@ mod tests {
     fn updates_carry_filter_and_options() {
         let update = update("items", json!({"a": 1}), json!({"$inc": {"n": 1}}))
             .many()
-            .upsert();
+            .upsert()
+            .array_filter(json!({"x": 1}));
         assert!(update.options.many && update.options.upsert);
+        assert_eq!(update.options.array_filters, [r#"{"x":1}"#]);
         assert_eq!(
             update.parts.unwrap(),
             (r#"{"a":1}"#.to_owned(), r#"{"$inc":{"n":1}}"#.to_owned())
@@ -181,9 +267,11 @@ mod tests {
     fn a_delete_whose_filter_cannot_be_json_does_not_run() {
         let bad = std::collections::BTreeMap::from([(vec![1u8], 1)]);
         assert!(matches!(
-            delete("items", bad).many().run(),
+            delete("items", bad.clone()).many().run(),
             Err(Error::Invalid(_))
         ));
+        let update = update("items", json!({}), json!({})).array_filter(bad);
+        assert!(matches!(update.run(), Err(Error::Invalid(_))));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::{invalid, run};
 use crate::bindings::function::functions::{Call, Error, GuestIndices};
 use crate::error::CallError;
 use crate::plugin::{CallContext, Shared};
-use crate::state::{InstanceState, Phase, store};
+use crate::state::{InstanceState, Phase, Watch, store};
 
 const MAX_CODE: usize = 64;
 const MAX_MESSAGE: usize = 4 * 1024;
@@ -51,12 +51,22 @@ pub(crate) async fn call(
     .await?;
     drop(store);
     drop(permit);
+    conclude(shared, &watch, name, budget.response_bytes, answer)
+}
+
+/// What a function's answer means for whoever called it.
+pub(crate) fn conclude(
+    shared: &Shared,
+    watch: &Watch,
+    name: &str,
+    limit: usize,
+    answer: Result<String, Error>,
+) -> Result<Result<String, Failure>, CallError> {
     match answer {
-        Ok(json) if json.len() > budget.response_bytes => {
-            let limit = budget.response_bytes;
+        Ok(json) if json.len() > limit => {
             Err(invalid(
                 shared,
-                &watch,
+                watch,
                 format!(
                     "its result has {} bytes, more than the {limit} of the budget",
                     json.len()
@@ -80,7 +90,7 @@ pub(crate) async fn call(
 }
 
 /// The request's id will not do: a client can choose that.
-fn invocation_id() -> Result<String, CallError> {
+pub(crate) fn invocation_id() -> Result<String, CallError> {
     let mut bytes = [0u8; 16];
     getrandom::fill(&mut bytes).map_err(|error| {
         tracing::error!(%error, "the system gives no random numbers");

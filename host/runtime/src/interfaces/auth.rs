@@ -1,13 +1,16 @@
 //! `coglex:auth`: who is calling, as the host has verified it.
 
+use std::sync::Arc;
+
 use coglex_services::accounts;
-use coglex_services::{Error as ServiceError, json};
+use coglex_services::caller::PluginCaller;
+use coglex_services::{Caller, Error as ServiceError};
 
-use crate::bindings::auth::caller::{Error, Host, User};
-use crate::plugin::Shared;
-use crate::state::{Call, InstanceState};
+use super::storage::write_value;
+use crate::bindings::auth::caller::{self, Error, User};
+use crate::state::InstanceState;
 
-impl Host for InstanceState {
+impl caller::Host for InstanceState {
     fn has_api_key(&mut self) -> wasmtime::Result<bool> {
         Ok(self.call.credentials.api_key)
     }
@@ -17,39 +20,26 @@ impl Host for InstanceState {
         collection: String,
     ) -> wasmtime::Result<Result<Option<User>, Error>> {
         self.charge(collection.len())?;
-        let known = self
-            .call
-            .users
-            .iter()
-            .position(|user| user.realm == collection);
-        let index = match known {
-            Some(index) => index,
-            None => match look_up(&self.shared, &self.call, &collection).await {
-                Ok(Some(user)) => {
-                    // The next question of this call is free.
-                    self.call.users.push(user);
-                    self.call.users.len() - 1
-                }
-                Ok(None) => return Ok(Ok(None)),
-                Err(error) => return Ok(Err(error)),
-            },
+        let found = match self.user_of(&collection).await {
+            Ok(Some(user)) => view(user).map(Some),
+            Ok(None) => return Ok(Ok(None)),
+            Err(error) => Err(error),
         };
-        let Some(user) = self.call.users.get(index) else {
-            return Ok(Ok(None));
-        };
-        match view(user) {
+        match found {
             Ok(user) => {
-                self.carry(user.id.len() + user.key.len() + user.document.len())?;
-                Ok(Ok(Some(user)))
+                self.carry(user.as_ref().map_or(0, size))?;
+                Ok(Ok(user))
             }
             Err(error) => {
-                tracing::error!(
-                    request.id = &*self.call.request_id,
-                    "a user cannot be shown to a guest: {error}"
-                );
+                self.log_failure(&error);
                 Ok(Err(Error::Unavailable))
             }
         }
+    }
+
+    async fn require(&mut self, collection: String) -> wasmtime::Result<Result<User, Error>> {
+        let found = caller::Host::signed_in(self, collection).await?;
+        Ok(found.and_then(|user| user.ok_or(Error::SignedOut)))
     }
 
     fn request_id(&mut self) -> wasmtime::Result<String> {
@@ -57,46 +47,86 @@ impl Host for InstanceState {
     }
 }
 
-async fn look_up(
-    shared: &Shared,
-    call: &Call,
-    collection: &str,
-) -> Result<Option<accounts::User>, Error> {
-    match shared
-        .services
-        .accounts
-        .session_of(collection, &call.credentials)
-        .await
-    {
-        Ok(user) => Ok(user),
-        // A collection that cannot hold users has none.
-        Err(ServiceError::Invalid(_) | ServiceError::NotFound(_) | ServiceError::Forbidden(_)) => {
-            Ok(None)
-        }
-        Err(error) => {
-            tracing::warn!(
-                plugin.name = &*shared.name,
-                request.id = &*call.request_id,
-                cause = std::error::Error::source(&error),
-                "a session could not be looked up for a guest: {error}"
-            );
-            Err(Error::Unavailable)
-        }
+impl InstanceState {
+    /// The signed-in user of a collection. Asked again it costs nothing.
+    async fn user_of(&mut self, collection: &str) -> Result<Option<&accounts::User>, ServiceError> {
+        let known = self
+            .call
+            .users
+            .iter()
+            .position(|user| user.realm == collection);
+        let index = match known {
+            Some(index) => index,
+            None => {
+                let accounts = &self.shared.services.accounts;
+                let found = accounts.session_of(collection, &self.call.credentials);
+                match found.await {
+                    Ok(Some(user)) => self.call.users.push(user),
+                    // A collection that cannot hold users has none.
+                    Ok(None)
+                    | Err(
+                        ServiceError::Invalid(_)
+                        | ServiceError::NotFound(_)
+                        | ServiceError::Forbidden(_),
+                    ) => return Ok(None),
+                    Err(error) => return Err(error),
+                }
+                self.call.users.len() - 1
+            }
+        };
+        Ok(self.call.users.get(index))
     }
+
+    /// The plugin as who asks a service, on behalf of the signed-in users that
+    /// conditions of its grants speak of. They are looked up once in a call, and
+    /// only where there are such conditions.
+    pub(crate) async fn caller(&mut self) -> Result<Caller, ServiceError> {
+        if let Some(caller) = &self.call.caller {
+            return Ok(caller.clone());
+        }
+        let shared = Arc::clone(&self.shared);
+        let mut caller = shared.caller.clone();
+        if let Caller::Plugin(plugin) = &shared.caller {
+            let mut users = Vec::new();
+            for realm in plugin.grants.realms() {
+                if let Some(user) = self.user_of(realm).await? {
+                    users.push((realm.to_owned(), user.id.clone()));
+                }
+            }
+            if !users.is_empty() {
+                let plugin = PluginCaller {
+                    users,
+                    ..PluginCaller::clone(plugin)
+                };
+                caller = Caller::Plugin(Arc::new(plugin));
+            }
+        }
+        self.call.caller = Some(caller.clone());
+        Ok(caller)
+    }
+
+    /// What a guest is told to be unavailable, for the log.
+    pub(crate) fn log_failure(&self, error: &ServiceError) {
+        tracing::warn!(
+            plugin.name = &*self.shared.name,
+            request.id = &*self.call.request_id,
+            cause = std::error::Error::source(error),
+            "a service failed a guest: {error}"
+        );
+    }
+}
+
+pub(super) fn size(user: &User) -> usize {
+    user.id.len() + user.key.len() + user.document.len()
 }
 
 /// A user as guests see one: the document without `_password`, which services
 /// have taken out.
-fn view(user: &accounts::User) -> Result<User, String> {
-    let text = |value: bson::Bson| {
-        let mut out = Vec::new();
-        json::write_value(&value, &mut out).map_err(|error| error.to_string())?;
-        String::from_utf8(out).map_err(|error| error.to_string())
-    };
+pub(super) fn view(user: &accounts::User) -> Result<User, ServiceError> {
     Ok(User {
         collection: user.realm.clone(),
-        id: text(user.id.clone())?,
+        id: write_value(&user.id)?,
         key: user.key.clone(),
-        document: text(bson::Bson::Document(user.document.clone()))?,
+        document: write_value(&bson::Bson::Document(user.document.clone()))?,
     })
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bson::{Bson, Document, RawDocument};
 use coglex_services::documents::DocumentStream;
-use coglex_services::storage::{Change, Find};
-use coglex_services::{Error as ServiceError, json};
+use coglex_services::storage::{self, Change, Find, Update};
+use coglex_services::{Caller, Error as ServiceError, json};
 use futures_util::StreamExt;
 use tokio::sync::SemaphorePermit;
 use wasmtime::component::Resource;
@@ -31,6 +31,11 @@ const MAX_CURSORS: usize = 16;
 pub(crate) const MAX_AT_STORE: usize = 16;
 /// Documents of one insert.
 const MAX_INSERT: usize = 10_000;
+/// Texts of one list beside that: stages, array filters. The service's own bounds
+/// are lower; this one is against parsing what will be refused.
+const MAX_PARTS: usize = 1_000;
+/// Different values that a guest is given at once.
+const MAX_VALUES: usize = 100_000;
 
 /// An open `find`.
 #[allow(unreachable_pub, reason = "the generated bindings re-export it")]
@@ -49,34 +54,82 @@ impl Host for InstanceState {
             options.sort.as_ref(),
         ];
         self.charge(asked.into_iter().flatten().map(String::len).sum())?;
-        if self.cursors >= MAX_CURSORS {
-            return Ok(Err(Error::TooLarge(format!(
-                "at most {MAX_CURSORS} cursors may be open at once"
-            ))));
-        }
+        let caller = match self.reader().await {
+            Ok(caller) => caller,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         let shared = &*self.shared;
         let time = self.call.time_left();
         let found = async {
             let _turn = turn(shared).await;
             let find = read_options(shared, options, time)?;
-            shared
-                .services
-                .documents
-                .find(&shared.caller, &collection, find)
+            let documents = &shared.services.documents;
+            documents.find(&caller, &collection, find).await
+        };
+        let found = found.await;
+        self.open(found)
+    }
+
+    async fn aggregate(
+        &mut self,
+        collection: String,
+        pipeline: Vec<String>,
+    ) -> Answer<Resource<Cursor>> {
+        self.charge(collection.len() + bytes(&pipeline))?;
+        let caller = match self.reader().await {
+            Ok(caller) => caller,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let shared = &*self.shared;
+        let time = Some(self.call.time_left());
+        let made = async {
+            let _turn = turn(shared).await;
+            let stages = parts(shared, "a pipeline", &pipeline)?;
+            let documents = &shared.services.documents;
+            documents
+                .aggregate(&caller, &collection, stages, None, time)
                 .await
         };
-        match found.await {
-            Ok(documents) => {
-                let cursor = self.table.push(Cursor { documents })?;
-                self.cursors += 1;
-                Ok(Ok(cursor))
+        let made = made.await;
+        self.open(made)
+    }
+
+    async fn distinct(
+        &mut self,
+        collection: String,
+        path: String,
+        filter: String,
+    ) -> Answer<Vec<String>> {
+        self.charge(collection.len() + path.len() + filter.len())?;
+        let caller = match self.acting().await {
+            Ok(caller) => caller,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let shared = &*self.shared;
+        let found = async {
+            let _turn = turn(shared).await;
+            let filter = document(shared, &filter)?;
+            let documents = &shared.services.documents;
+            let values = documents
+                .distinct(&caller, &collection, &path, filter)
+                .await?;
+            if values.len() > MAX_VALUES {
+                return Err(ServiceError::TooLarge(format!(
+                    "there are more than {MAX_VALUES} different values"
+                )));
             }
-            Err(error) => Ok(Err(self.refusal(error))),
-        }
+            values.iter().map(write_value).collect::<Result<_, _>>()
+        };
+        let found = found.await;
+        self.give(found, |values| bytes(values))
     }
 
     async fn get(&mut self, collection: String, id: String) -> Answer<Option<String>> {
         self.charge(collection.len() + id.len())?;
+        let caller = match self.acting().await {
+            Ok(caller) => caller,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         let shared = &*self.shared;
         let got = async {
             let _turn = turn(shared).await;
@@ -84,7 +137,7 @@ impl Host for InstanceState {
             let document = shared
                 .services
                 .documents
-                .get(&shared.caller, &collection, id, None)
+                .get(&caller, &collection, id, None)
                 .await?;
             document.as_deref().map(write).transpose()
         };
@@ -96,6 +149,10 @@ impl Host for InstanceState {
 
     async fn count(&mut self, collection: String, filter: String) -> Answer<u64> {
         self.charge(collection.len() + filter.len())?;
+        let caller = match self.acting().await {
+            Ok(caller) => caller,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         let shared = &*self.shared;
         let counted = async {
             let _turn = turn(shared).await;
@@ -103,7 +160,7 @@ impl Host for InstanceState {
             shared
                 .services
                 .documents
-                .count(&shared.caller, &collection, filter)
+                .count(&caller, &collection, filter)
                 .await
         };
         let counted = counted.await;
@@ -111,12 +168,16 @@ impl Host for InstanceState {
     }
 
     async fn insert(&mut self, collection: String, documents: Vec<String>) -> Answer<Vec<String>> {
-        self.charge(collection.len() + documents.iter().map(String::len).sum::<usize>())?;
+        self.charge(collection.len() + bytes(&documents))?;
         if documents.len() > MAX_INSERT {
             return Ok(Err(Error::TooLarge(format!(
                 "at most {MAX_INSERT} documents can be inserted at once"
             ))));
         }
+        let caller = match self.acting().await {
+            Ok(caller) => caller,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         let shared = &*self.shared;
         let inserted = async {
             let _turn = turn(shared).await;
@@ -127,12 +188,12 @@ impl Host for InstanceState {
             let ids = shared
                 .services
                 .documents
-                .insert(&shared.caller, &collection, documents?)
+                .insert(&caller, &collection, documents?)
                 .await?;
             ids.iter().map(write_value).collect::<Result<Vec<_>, _>>()
         };
         let ids = inserted.await;
-        self.give(ids, |ids| ids.iter().map(String::len).sum())
+        self.give(ids, |ids| bytes(ids))
     }
 
     async fn update(
@@ -142,22 +203,27 @@ impl Host for InstanceState {
         update: String,
         options: UpdateOptions,
     ) -> Answer<UpdateOutcome> {
-        self.charge(collection.len() + filter.len() + update.len())?;
+        let filters = bytes(&options.array_filters);
+        self.charge(collection.len() + filter.len() + update.len() + filters)?;
+        let caller = match self.acting().await {
+            Ok(caller) => caller,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         let shared = &*self.shared;
         let updated = async {
             let _turn = turn(shared).await;
             let filter = document(shared, &filter)?;
             let change = operators(document(shared, &update)?)?;
-            let UpdateOptions { many, upsert } = options;
+            let array_filters = parts(shared, "an update", &options.array_filters)?;
+            let update = Update {
+                filter,
+                change,
+                many: options.many,
+                upsert: options.upsert,
+                array_filters,
+            };
             let documents = &shared.services.documents;
-            let outcome = documents
-                .update(&shared.caller, &collection, filter, change, many, upsert)
-                .await?;
-            Ok(UpdateOutcome {
-                matched: outcome.matched,
-                modified: outcome.modified,
-                upserted_id: outcome.upserted_id.as_ref().map(write_value).transpose()?,
-            })
+            outcome(documents.apply(&caller, &collection, update).await?)
         };
         let outcome = updated.await;
         self.give(outcome, |outcome| {
@@ -165,8 +231,41 @@ impl Host for InstanceState {
         })
     }
 
+    async fn replace(
+        &mut self,
+        collection: String,
+        filter: String,
+        replacement: String,
+        upsert: bool,
+    ) -> Answer<UpdateOutcome> {
+        self.charge(collection.len() + filter.len() + replacement.len())?;
+        let caller = match self.acting().await {
+            Ok(caller) => caller,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let shared = &*self.shared;
+        let replaced = async {
+            let _turn = turn(shared).await;
+            let filter = document(shared, &filter)?;
+            let replacement = document(shared, &replacement)?;
+            let documents = &shared.services.documents;
+            let replaced = documents
+                .replace(&caller, &collection, filter, replacement, upsert)
+                .await?;
+            outcome(replaced)
+        };
+        let replaced = replaced.await;
+        self.give(replaced, |outcome| {
+            outcome.upserted_id.as_ref().map_or(0, String::len)
+        })
+    }
+
     async fn delete(&mut self, collection: String, filter: String, many: bool) -> Answer<u64> {
         self.charge(collection.len() + filter.len())?;
+        let caller = match self.acting().await {
+            Ok(caller) => caller,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         let shared = &*self.shared;
         let deleted = async {
             let _turn = turn(shared).await;
@@ -174,7 +273,7 @@ impl Host for InstanceState {
             shared
                 .services
                 .documents
-                .delete(&shared.caller, &collection, filter, many)
+                .delete(&caller, &collection, filter, many)
                 .await
         };
         let deleted = deleted.await;
@@ -191,7 +290,7 @@ impl HostCursor for InstanceState {
             let _turn = turn(&shared).await;
             cursor.batch(max.clamp(1, MAX_BATCH)).await
         };
-        self.give(batch, |batch| batch.iter().map(String::len).sum())
+        self.give(batch, |batch| bytes(batch))
     }
 
     async fn drop(&mut self, cursor: Resource<Cursor>) -> wasmtime::Result<()> {
@@ -218,6 +317,35 @@ impl Cursor {
 }
 
 impl InstanceState {
+    /// As whom the guest asks, or why it may not.
+    async fn acting(&mut self) -> Result<Caller, Error> {
+        match self.caller().await {
+            Ok(caller) => Ok(caller),
+            Err(error) => Err(self.refusal(error)),
+        }
+    }
+
+    /// The same for what opens a cursor, if there is room for one.
+    async fn reader(&mut self) -> Result<Caller, Error> {
+        if self.cursors >= MAX_CURSORS {
+            return Err(Error::TooLarge(format!(
+                "at most {MAX_CURSORS} cursors may be open at once"
+            )));
+        }
+        self.acting().await
+    }
+
+    fn open(&mut self, found: Result<DocumentStream, ServiceError>) -> Answer<Resource<Cursor>> {
+        match found {
+            Ok(documents) => {
+                let cursor = self.table.push(Cursor { documents })?;
+                self.cursors += 1;
+                Ok(Ok(cursor))
+            }
+            Err(error) => Ok(Err(self.refusal(error))),
+        }
+    }
+
     /// Counts an answer's bytes and turns a failure into the guest's words.
     fn give<T>(
         &mut self,
@@ -258,7 +386,7 @@ impl InstanceState {
 
 /// Waits for one of the plugin's turns at the store. The call's wall-clock
 /// budget bounds the wait.
-async fn turn(shared: &Shared) -> Option<SemaphorePermit<'_>> {
+pub(super) async fn turn(shared: &Shared) -> Option<SemaphorePermit<'_>> {
     shared.storage.acquire().await.ok()
 }
 
@@ -286,8 +414,30 @@ fn read_options(
     })
 }
 
-/// A guest changes documents by operators; it replaces one by deleting and
-/// inserting, knowingly.
+/// Several documents, each a text of its own.
+fn parts(shared: &Shared, what: &str, texts: &[String]) -> Result<Vec<Document>, ServiceError> {
+    if texts.len() > MAX_PARTS {
+        return Err(ServiceError::TooLarge(format!(
+            "{what} has at most {MAX_PARTS} parts"
+        )));
+    }
+    texts.iter().map(|text| document(shared, text)).collect()
+}
+
+fn bytes(texts: &[String]) -> usize {
+    texts.iter().map(String::len).sum()
+}
+
+fn outcome(outcome: storage::UpdateOutcome) -> Result<UpdateOutcome, ServiceError> {
+    Ok(UpdateOutcome {
+        matched: outcome.matched,
+        modified: outcome.modified,
+        upserted_id: outcome.upserted_id.as_ref().map(write_value).transpose()?,
+    })
+}
+
+/// A guest changes documents by operators, and replaces them knowingly, by
+/// `replace`.
 fn operators(update: Document) -> Result<Change, ServiceError> {
     if update.is_empty() || !update.keys().all(|key| key.starts_with('$')) {
         return Err(ServiceError::Invalid(
@@ -303,7 +453,7 @@ fn write(document: &RawDocument) -> Result<String, ServiceError> {
     text(out)
 }
 
-fn write_value(value: &Bson) -> Result<String, ServiceError> {
+pub(super) fn write_value(value: &Bson) -> Result<String, ServiceError> {
     let mut out = Vec::new();
     json::write_value(value, &mut out)?;
     text(out)

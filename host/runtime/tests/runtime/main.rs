@@ -11,6 +11,7 @@
 mod doors;
 mod grants;
 mod guests;
+mod hostile;
 mod limits;
 mod loading;
 mod support;

@@ -16,7 +16,7 @@ use coglex_services::documents::DocumentLimits;
 use coglex_services::storage::{
     DocumentStore, DocumentStream, Find, IndexSpec, Result as StoreResult, Update, UpdateOutcome,
 };
-use coglex_services::{Accounts, Documents, Services};
+use coglex_services::{Accounts, Documents, Kv, Services};
 use futures_util::StreamExt;
 use http_body_util::{BodyExt, Full};
 
@@ -48,6 +48,7 @@ pub(crate) fn services() -> Services {
     };
     Services {
         documents: Documents::new(Arc::clone(&store), limits.clone()),
+        kv: Kv::new(Arc::clone(&store)),
         accounts: Accounts::new(store, auth, limits),
     }
 }

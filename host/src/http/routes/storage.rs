@@ -12,13 +12,13 @@ use axum::Json;
 use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
 use bson::{Bson, Document, doc};
-use coglex_services::storage::{Change, Find};
+use coglex_services::storage::{Find, Update};
 use coglex_services::{Caller, json};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use self::page::Page;
-use self::params::{FindParams, WriteParams, change, documents, ids};
+use self::params::{FindParams, WriteParams, documents, ids};
 pub(crate) use self::query::{aggregate, distinct};
 use super::{id_value, json_text, json_value};
 use crate::app::AppState;
@@ -154,19 +154,29 @@ pub(crate) async fn update_one(
     Query(params): Query<WriteParams>,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
-    let change = change(body)?;
+    let asked = params::update(body)?;
     let upsert = params.upsert()?;
     let mut response = Err(no_match());
     for id in ids(&id) {
-        let by_id = doc! { "_id": id };
-        response = update(&state, &collection, by_id, change.clone(), false, false).await;
+        let by_id = Update {
+            filter: doc! { "_id": id },
+            ..asked.clone()
+        };
+        response = update(&state, &collection, by_id).await;
         if !is_no_match(&response) {
             return response;
         }
     }
     // What an upsert makes has the kind of id that the text looks like.
     match ids(&id).into_iter().next().filter(|_| upsert) {
-        Some(id) => update(&state, &collection, doc! { "_id": id }, change, false, true).await,
+        Some(id) => {
+            let by_id = Update {
+                filter: doc! { "_id": id },
+                upsert,
+                ..asked
+            };
+            update(&state, &collection, by_id).await
+        }
         None => response,
     }
 }
@@ -185,16 +195,13 @@ pub(crate) async fn update_many(
     Query(params): Query<WriteParams>,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
-    let filter = params.filter(state.config.storage.depth_limit)?;
-    update(
-        &state,
-        &collection,
-        filter,
-        change(body)?,
-        true,
-        params.upsert()?,
-    )
-    .await
+    let asked = Update {
+        filter: params.filter(state.config.storage.depth_limit)?,
+        many: true,
+        upsert: params.upsert()?,
+        ..params::update(body)?
+    };
+    update(&state, &collection, asked).await
 }
 
 /// `DELETE <c>/<id>`: answers 1.
@@ -224,18 +231,11 @@ pub(crate) async fn delete_many(
     delete(&state, &collection, filter, true).await
 }
 
-async fn update(
-    state: &AppState,
-    collection: &str,
-    filter: Document,
-    change: Change,
-    many: bool,
-    upsert: bool,
-) -> Result<Response, ApiError> {
+async fn update(state: &AppState, collection: &str, asked: Update) -> Result<Response, ApiError> {
     let outcome = state
         .services
         .documents
-        .update(&CALLER, collection, filter, change, many, upsert)
+        .apply(&CALLER, collection, asked)
         .await?;
     let Some(id) = outcome.upserted_id else {
         return match outcome.matched {

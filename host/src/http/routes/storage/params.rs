@@ -3,7 +3,7 @@
 use bson::oid::ObjectId;
 use bson::{Bson, Document, doc};
 use coglex_services::json;
-use coglex_services::storage::Change;
+use coglex_services::storage::{Change, Update};
 use http::{HeaderValue, Uri};
 use serde::Deserialize;
 
@@ -122,21 +122,39 @@ impl WriteParams {
     }
 }
 
-/// The change that a body asks for: `document` holds fields to set, or update
-/// operators if every key is one.
-pub(super) fn change(mut body: Document) -> Result<Change, ApiError> {
+/// What a body asks to be changed: `document` holds fields to set, or update
+/// operators if every key is one; `array_filters` say which elements a path with
+/// `$[name]` means. The rest is for the caller to fill in.
+pub(super) fn update(mut body: Document) -> Result<Update, ApiError> {
     let asked = match body.remove("document") {
         Some(value) => object("document", value)?,
         None => return Err(ApiError::invalid("`document` is missing.")),
     };
+    let array_filters = match body.remove("array_filters") {
+        None | Some(Bson::Null) => Vec::new(),
+        Some(Bson::Array(filters)) => filters
+            .into_iter()
+            .map(|filter| object("array_filters", filter))
+            .collect::<Result<_, _>>()?,
+        Some(_) => return Err(ApiError::invalid("`array_filters` must be a list.")),
+    };
     let operators = asked.keys().filter(|key| key.starts_with('$')).count();
-    match operators {
-        0 => Ok(Change::Operators(doc! { "$set": asked })),
-        _ if operators == asked.len() => Ok(Change::Operators(asked)),
-        _ => Err(ApiError::invalid(
-            "`document` must hold either fields to set or update operators, not both.",
-        )),
-    }
+    let operators = match operators {
+        0 => doc! { "$set": asked },
+        _ if operators == asked.len() => asked,
+        _ => {
+            return Err(ApiError::invalid(
+                "`document` must hold either fields to set or update operators, not both.",
+            ));
+        }
+    };
+    Ok(Update {
+        filter: Document::new(),
+        change: Change::Operators(operators),
+        many: false,
+        upsert: false,
+        array_filters,
+    })
 }
 
 /// The documents that a body brings, and whether it brings a list.
@@ -342,8 +360,11 @@ mod tests {
 
     #[test]
     fn a_change_is_fields_or_operators_and_never_both() {
-        let change = |document: Document| match change(doc! { "document": document }) {
-            Ok(Change::Operators(operators)) => Some(operators),
+        let change = |document: Document| match update(doc! { "document": document }) {
+            Ok(Update {
+                change: Change::Operators(operators),
+                ..
+            }) => Some(operators),
             _ => None,
         };
         assert_eq!(
@@ -355,6 +376,19 @@ mod tests {
             Some(doc! { "$inc": { "a": 1 } })
         );
         assert_eq!(change(doc! { "$inc": { "a": 1 }, "b": 2 }), None);
+    }
+
+    #[test]
+    fn array_filters_are_a_list_of_objects() {
+        let filters = |value: Bson| {
+            let body = doc! { "document": { "a": 1 }, "array_filters": value };
+            update(body).map(|update| update.array_filters).ok()
+        };
+        let one = vec![doc! { "x": 1 }];
+        assert_eq!(filters(bson::bson!([{ "x": 1 }])), Some(one));
+        assert_eq!(filters(Bson::Null), Some(Vec::new()));
+        assert_eq!(filters(bson::bson!([1])), None);
+        assert_eq!(filters(bson::bson!({ "x": 1 })), None);
     }
 
     #[test]

@@ -1,0 +1,76 @@
+//! Calling functions, of other plugins and of this one.
+//!
+//! A plugin calls those that it was granted; it asks for them in its
+//! `coglex.toml`:
+//!
+//! ```toml
+//! [grants]
+//! functions = ["send_invoice"]
+//! ```
+//!
+//! The function runs in an instance of its own, with its own plugin's grants, and
+//! what it spends is spent from this call's budget, too.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::bindings::capabilities::coglex::execution::calls as wit;
+use crate::error::{Error, Problem, Result};
+
+/// Calls a function with positional arguments, a list or tuple, and waits for its
+/// result.
+///
+/// ```no_run
+/// # use coglex_sdk::prelude::*;
+/// # fn main() -> Result<()> {
+/// let greeting: String = execution::call("greet", ("Ann",))?;
+/// # Ok(()) }
+/// ```
+///
+/// A failure of the function's own becomes this one's: a [`Problem`] with its
+/// code and message. To answer otherwise, match on it.
+pub fn call<T: DeserializeOwned>(function: &str, args: impl Serialize) -> Result<T> {
+    call_with(function, args, serde_json::json!({}))
+}
+
+/// Calls a function with positional and named arguments.
+///
+/// ```no_run
+/// # use coglex_sdk::prelude::*;
+/// # fn main() -> Result<()> {
+/// let greeting: String = execution::call_with("greet", ["Ann"], json!({"greeting": "Hi"}))?;
+/// # Ok(()) }
+/// ```
+pub fn call_with<T: DeserializeOwned>(
+    function: &str,
+    args: impl Serialize,
+    kwargs: impl Serialize,
+) -> Result<T> {
+    let args = match serde_json::to_string(&args)? {
+        // `()` stands for no arguments.
+        null if null == "null" => "[]".to_owned(),
+        args => args,
+    };
+    let kwargs = serde_json::to_string(&kwargs)?;
+    let result = wit::call(function, &args, &kwargs)?;
+    serde_json::from_str(&result).map_err(|error| {
+        Error::Mismatch(format!(
+            "the result of `{function}` does not fit the type: {error}"
+        ))
+    })
+}
+
+impl From<wit::Error> for Error {
+    fn from(error: wit::Error) -> Self {
+        match error {
+            wit::Error::AccessDenied(text) => Self::AccessDenied(text),
+            wit::Error::NotFound(text) | wit::Error::Invalid(text) => Self::Invalid(text),
+            wit::Error::Failure(failure) => {
+                Problem::new(422, failure.message).code(failure.code).into()
+            }
+            wit::Error::Trapped => Self::other("the function that was called failed"),
+            wit::Error::Deadline => Self::Timeout,
+            wit::Error::Overloaded | wit::Error::Unavailable => Self::Unavailable,
+        }
+    }
+}
