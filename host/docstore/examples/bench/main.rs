@@ -86,19 +86,20 @@ where
     }
 }
 
-/// CPU time of this process, all threads.
+/// CPU time of this process's threads that are alive, in nanoseconds as the
+/// scheduler counts them.
 fn cpu() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<u64> = stat
-        .rsplit(')')
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .filter_map(|field| field.parse().ok())
-        .collect();
-    // User and system time, in hundredths of a second; the state letter is not
-    // a number and so not counted.
-    Duration::from_millis(10 * (fields.get(10).unwrap_or(&0) + fields.get(11).unwrap_or(&0)))
+    let mut total = 0;
+    for task in std::fs::read_dir("/proc/self/task").into_iter().flatten() {
+        let spent = std::fs::read_to_string(task.unwrap().path().join("schedstat"));
+        let spent = spent.unwrap_or_default();
+        total += spent
+            .split(' ')
+            .next()
+            .and_then(|nanos| nanos.parse().ok())
+            .unwrap_or(0);
+    }
+    Duration::from_nanos(total)
 }
 
 fn median(samples: &[Sample]) -> Sample {
@@ -114,12 +115,14 @@ fn median(samples: &[Sample]) -> Sample {
     }
 }
 
-fn row(case: &str, what: &str, sample: Sample, yardstick: f64) {
+/// A row of the table; without a yardstick, only what a single operation costs.
+fn row(case: &str, what: &str, sample: Sample, yardstick: Option<f64>) {
+    let shown = |number: Option<f64>| number.map_or("".into(), |number| format!("{number:.2}"));
     println!(
-        "| {case} | {what} | {:.0} | {:.2} | {:.2} | {:.1} |",
+        "| {case} | {what} | {:.0} | {} | {} | {:.1} |",
         sample.rate,
-        sample.rate / yardstick,
-        sample.slow.as_secs_f64() * 1e3,
+        shown(yardstick.map(|yardstick| sample.rate / yardstick)),
+        shown((!sample.slow.is_zero()).then_some(sample.slow.as_secs_f64() * 1e3)),
         sample.cpu_micros,
     );
 }
@@ -143,8 +146,8 @@ async fn main() {
     let bare = folder.path().join("read-bare.db");
     batches(&store, &bare).await;
     gets(&store, &bare).await;
-    println!("\n| Reading {DOCUMENTS} documents | best of 7 | ns a document |");
-    println!("|---|---:|---:|");
+    println!("\n| Reading {DOCUMENTS} documents | best | ns a document | CPU ns a document |");
+    println!("|---|---:|---:|---:|");
     reads(&store).await;
     store.close().await;
     reopen(folder.path(), &path);
@@ -180,7 +183,7 @@ async fn inserts(folder: &Path, clients: i64) {
     let case = format!("durable insert, {clients} clients");
     let log = median(&samples[0]).rate;
     for (what, samples) in ["log", "SQLite", "store"].iter().zip(&samples) {
-        row(&case, what, median(samples), log);
+        row(&case, what, median(samples), Some(log));
     }
 }
 
@@ -211,8 +214,8 @@ async fn batches(store: &Store, bare: &Path) {
         store.insert("users", documents).await.unwrap();
     }
     let ours = timed(DOCUMENTS, start, used);
-    row("batch insert, per document", "SQLite", sqlite, f64::NAN);
-    row("batch insert, per document", "store", ours, f64::NAN);
+    row("batch insert, per document", "SQLite", sqlite, None);
+    row("batch insert, per document", "store", ours, None);
     for keys in [doc! { "group": 1 }, doc! { "age": 1, "score": -1 }] {
         let spec = IndexSpec {
             name: None,
@@ -224,7 +227,7 @@ async fn batches(store: &Store, bare: &Path) {
         let (start, used) = (Instant::now(), cpu());
         store.create_index("users", spec).await.unwrap();
         let made = timed(DOCUMENTS, start, used);
-        row(&format!("making the index {keys}"), "store", made, f64::NAN);
+        row(&format!("making the index {keys}"), "store", made, None);
     }
 }
 
@@ -248,7 +251,7 @@ async fn gets(store: &Store, bare: &Path) {
         slow: Duration::ZERO,
         cpu_micros: (cpu() - used).as_secs_f64() * 1e6 / count as f64,
     };
-    row("get by id, on its own thread", "SQLite", sqlite, f64::NAN);
+    row("get by id, on its own thread", "SQLite", sqlite, None);
     for clients in [1, 32] {
         let reading = store.clone();
         let sample = load(clients, move |n| {
@@ -259,14 +262,15 @@ async fn gets(store: &Store, bare: &Path) {
             }
         });
         let case = format!("get by id, {clients} clients");
-        row(&case, "store", sample.await, f64::NAN);
+        row(&case, "store", sample.await, None);
     }
 }
 
 async fn reads(store: &Store) {
     let timed = async |what: &str, find: Find, documents: i64, count: bool| {
-        let mut best = Duration::MAX;
-        for _ in 0..7 {
+        let (mut best, mut runs) = (Duration::MAX, 0);
+        let (begun, used) = (Instant::now(), cpu());
+        while begun.elapsed() < RUN / 3 {
             let start = Instant::now();
             if count {
                 store.count("users", find.filter.clone()).await.unwrap();
@@ -275,9 +279,11 @@ async fn reads(store: &Store) {
                 found.all().await.unwrap();
             }
             best = best.min(start.elapsed());
+            runs += 1;
         }
         let each = best.as_nanos() as f64 / documents as f64;
-        println!("| {what} | {best:.1?} | {each:.0} |");
+        let cpu = (cpu() - used).as_nanos() as f64 / (runs * documents) as f64;
+        println!("| {what} | {best:.1?} | {each:.0} | {cpu:.0} |");
     };
     let by = |filter: Document| Find {
         filter,
@@ -359,5 +365,5 @@ fn reopen(folder: &Path, path: &Path) {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
-    println!("| opening after a kill under 32 writers, the slowest of five | {slowest:.1?} | |");
+    println!("| opening after a kill under 32 writers, the slowest of five | {slowest:.1?} | | |");
 }
