@@ -96,7 +96,7 @@
 //! # Testing
 //!
 //! Routing, extractors, responses and arguments are plain Rust: see
-//! [`App::respond`] and [`Functions::call`]. What calls the server ([`storage`],
+//! [`App::respond`], [`Request::signed_in`] and [`Functions::call`]. What calls the server ([`storage`],
 //! [`auth`], [`config`], [`log`]) needs one, and panics in a native build.
 #![warn(missing_docs)]
 
@@ -109,6 +109,7 @@ pub mod config;
 mod date_time;
 mod error;
 pub mod execution;
+mod extract;
 mod functions;
 mod id;
 pub mod kv;
@@ -122,6 +123,7 @@ pub use app::{App, Cache, Guard, Rate, RouteBuilder, api_key, authenticated, rol
 pub use args::Args;
 pub use date_time::{DateTime, NotADateTime};
 pub use error::{Error, OrStatus, Problem, Result};
+pub use extract::{FromRequest, FromRequestParts, Handler, Path, Query};
 pub use functions::{Added, Functions};
 pub use id::{Id, NotAnObjectId, ObjectId};
 pub use request::Request;
@@ -133,9 +135,9 @@ pub use serde_json;
 /// Everything that a plugin usually needs: `use coglex_sdk::prelude::*;`
 pub mod prelude {
     pub use crate::{
-        App, Args, Cache, DateTime, Error, Functions, Id, Json, OrStatus, Problem, Rate, Request,
-        Response, Result, api_key, auth, authenticated, client, config, execution, kv, log, role,
-        storage,
+        App, Args, Cache, DateTime, Error, Functions, Id, Json, OrStatus, Path, Problem, Query,
+        Rate, Request, Response, Result, api_key, auth, authenticated, client, config, execution,
+        kv, log, role, storage,
     };
     pub use serde::{Deserialize, Serialize};
     pub use serde_json::{Value, json};
