@@ -121,14 +121,14 @@ fn beside_pocketbase(
             ),
         ),
         (
-            "full scan, two predicates, no match",
+            "full scan, two predicates, no match, 2 clients",
             ours_load(
                 "/rows/?many=true&query=%7B%22score%22%3A%7B%22%24gt%22%3A1000%7D%2C%22active%22%3Atrue%7D",
-                all,
+                2,
             ),
             load(
                 "/rows/records?perPage=20&skipTotal=1&filter=(score%3E1000%26%26active%3Dtrue)",
-                all,
+                2,
             ),
         ),
         (

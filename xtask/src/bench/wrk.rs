@@ -87,6 +87,8 @@ impl Load {
             &self.connections.to_string(),
         ])
         .args(["--duration", &format!("{}s", duration.as_secs())])
+        // What is slow is to be seen, not cut off.
+        .args(["--timeout", "30s"])
         .arg("--script")
         .arg(workspace::root().join("bench/wrk.lua"))
         .arg(server.url(&self.path))
