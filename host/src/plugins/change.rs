@@ -11,7 +11,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 
 use bson::DateTime;
 use bytes::Bytes;
@@ -223,8 +222,7 @@ impl Registry {
         if state.applied.0 != before.0 {
             self.write_applied(&state).await;
         }
-        let records = all.into_iter().map(|own| (own.name.clone(), own));
-        self.records.store(Arc::new(records.collect()));
+        self.note(all);
         Ok(())
     }
 
@@ -370,9 +368,20 @@ impl Registry {
     async fn applied(&self, state: &mut State, deployment: Deployment) {
         state.applied.follow(&deployment);
         self.write_applied(state).await;
+        self.note(vec![deployment]);
+    }
+
+    /// Remembers deployments for `status`. What was read from the store while
+    /// this host changed the same plugin is older than what it knows.
+    fn note(&self, deployments: Vec<Deployment>) {
         self.records.rcu(|records| {
             let mut records = BTreeMap::clone(records);
-            records.insert(deployment.name.clone(), deployment.clone());
+            for deployment in &deployments {
+                let known = records.get(&deployment.name);
+                if known.is_none_or(|known| known.revision < deployment.revision) {
+                    records.insert(deployment.name.clone(), deployment.clone());
+                }
+            }
             records
         });
     }

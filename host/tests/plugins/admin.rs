@@ -546,6 +546,7 @@ fn every_host_of_a_database_gets_what_was_deployed_on_one() {
     put(&one, NAME, &first).json();
     two.answers("/versioned", "1");
     put(&two, NAME, &second).json();
+    assert_eq!(show(&two, NAME)["versions"].as_array().unwrap().len(), 2);
     one.answers("/versioned", "2");
     assert_eq!(show(&one, NAME)["versions"], show(&two, NAME)["versions"]);
     post(&one, "versioned/rollback/").json();
