@@ -31,12 +31,12 @@ fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
         .collect()
 }
 
-/// A user of `users` who is signed in, with this document.
-fn sign_in(host: &Host, document: &Value) -> Client {
+/// A user of `users` who has signed up like this and in.
+fn sign_in(host: &Host, sign_up: &Value) -> Client {
     let api = host.server.api();
-    api.post("/service/auth/v1/signup/users/", document).json();
+    api.post("/service/auth/v1/signup/users/", sign_up).json();
     let client = host.server.api().with_cookies();
-    let account = json!({"_key": document["_key"], "_password": document["_password"]});
+    let account = json!({"_key": sign_up["_key"], "_password": sign_up["_password"]});
     client
         .post("/service/auth/v1/signin/users/", &account)
         .json();
@@ -216,7 +216,8 @@ fn a_role_is_what_the_users_document_says() {
         ("eve", json!("admin"), 403),
         ("joe", json!([["admin"]]), 403),
     ] {
-        let account = json!({"_key": name, "_password": "correct horse", "roles": roles});
+        let document = json!({"roles": roles});
+        let account = json!({"_key": name, "_password": "correct horse", "document": document});
         let reply = sign_in(&host, &account).get("/terms/admin");
         assert_eq!(reply.status, status, "{name}: {}", reply.text());
         if status == 403 {
