@@ -33,7 +33,10 @@ First steps:
   curl -H \"X-API-Key: $KEY\" http://127.0.0.1:5000/service/storage/v1/my_collection/
 
 Components that are put into coglex-data/plugins are served at once; `coglex plugin deploy`
-uploads one to a running server.
+uploads one to a running server. To write one, in Rust, JavaScript or Python:
+  coglex new notes                     a small plugin to start from (--lang, --kind)
+  coglex dev --source notes            build it, serve it, build it again when it is saved
+
 Settings come from coglex.toml, .env, the environment and flags; `coglex serve --help`
 lists them, `coglex config` shows which are in force and why.";
 

@@ -24,8 +24,9 @@ const OPEN: [(&str, &str); 3] = [
     ("settings", "coglex:config/settings@0.1.0"),
     ("logging", "coglex:log/logging@0.1.0"),
 ];
-/// Those that come with a grant, and whether a plugin asks for one.
-const GATED: [(&str, &str, fn(&Grants) -> bool); 5] = [
+/// One that comes with a grant, and whether a plugin asks for that.
+type Gated = (&'static str, &'static str, fn(&Grants) -> bool);
+const GATED: [Gated; 5] = [
     ("documents", "coglex:storage/documents@0.1.0", |grants| {
         !grants.storage.is_empty()
     }),

@@ -240,6 +240,6 @@ def connect(request):
     listener.set_nonblocking(true).unwrap();
     let port = listener.local_addr().unwrap().port();
     let answer = api.get(&format!("/py/socket?port={port}")).text();
-    assert!(answer.starts_with("refused: "), "{answer}");
+    assert!(answer.starts_with("refused: "), "{answer}\n{}", host.log());
     assert!(listener.accept().is_err(), "somebody connected");
 }

@@ -6,6 +6,13 @@ their modules exist only inside of a component."""
 
 from __future__ import annotations
 
+# Python imports codecs when a text first wants one, and what is imported after
+# the component was built is not in it.
+import encodings.ascii
+import encodings.idna
+import encodings.latin_1
+import encodings.utf_8_sig
+import encodings.utf_16  # noqa: F401
 import json
 import random
 from typing import Any, Callable, Optional
