@@ -86,20 +86,21 @@ where
     }
 }
 
-/// CPU time of this process's threads that are alive, in nanoseconds as the
-/// scheduler counts them.
+/// CPU time of this process, threads that have ended included.
 fn cpu() -> Duration {
-    let mut total = 0;
-    for task in std::fs::read_dir("/proc/self/task").into_iter().flatten() {
-        let spent = std::fs::read_to_string(task.unwrap().path().join("schedstat"));
-        let spent = spent.unwrap_or_default();
-        total += spent
-            .split(' ')
-            .next()
-            .and_then(|nanos| nanos.parse().ok())
-            .unwrap_or(0);
-    }
-    Duration::from_nanos(total)
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // After the program's name and the state letter, of which only the letter is
+    // not a number; some are negative.
+    let fields: Vec<i64> = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .filter_map(|field| field.parse().ok())
+        .collect();
+    // User and system time, in hundredths of a second.
+    let ticks = fields.get(10).unwrap_or(&0) + fields.get(11).unwrap_or(&0);
+    Duration::from_millis(10 * ticks.unsigned_abs())
 }
 
 fn median(samples: &[Sample]) -> Sample {
