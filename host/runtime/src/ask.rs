@@ -105,7 +105,8 @@ impl Allow {
     pub fn grant(&self, asked: &Grants) -> Grants {
         match self {
             Allow::Nothing => Grants::default(),
-            Allow::Everything => asked.clone(),
+            // With itself: in the form that all grants have.
+            Allow::Everything => asked.intersect(asked),
             Allow::Grants(allowed) => asked.intersect(allowed),
         }
     }
@@ -258,6 +259,20 @@ mod tests {
         };
         let budget = effective_budget(&default, Some(&ceiling), &asked, Some(&operator));
         assert_eq!(budget.memory_bytes, 1024 << 20);
+    }
+
+    #[test]
+    fn the_order_of_an_ask_does_not_matter() {
+        let ask = Ask::parse(
+            "[grants]\nfunctions = [\"b\", \"a\"]\nstorage = [{ collection = \"b\", verbs = [\"update\", \"read\"] }]",
+        );
+        let ask = ask.unwrap().grants;
+        let granted = Allow::Grants(ask.clone()).grant(&ask);
+        assert_eq!(Allow::Everything.grant(&ask), granted);
+        assert_eq!(
+            granted.to_string(),
+            "b: read, update; function a; function b"
+        );
     }
 
     #[test]

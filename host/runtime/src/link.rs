@@ -37,7 +37,9 @@ const GATED: [Gated; 5] = [
         import: "coglex:auth/accounts@0.1.0",
         grant: "auth",
         opens: |grants| !grants.auth.is_empty(),
-        add: |linker| bindings::auth::accounts::add_to_linker::<_, HasSelf<_>>(linker, |state| state),
+        add: |linker| {
+            bindings::auth::accounts::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
+        },
     },
     Gated {
         import: "coglex:execution/calls@0.1.0",
@@ -51,7 +53,9 @@ const GATED: [Gated; 5] = [
         import: "coglex:config/secrets@0.1.0",
         grant: "secrets",
         opens: |grants| !grants.secrets.is_empty(),
-        add: |linker| bindings::config::secrets::add_to_linker::<_, HasSelf<_>>(linker, |state| state),
+        add: |linker| {
+            bindings::config::secrets::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
+        },
     },
     Gated {
         import: "coglex:kv/store@0.1.0",
@@ -138,10 +142,7 @@ fn check_import(import: &str, asked: &Grants, granted: &Grants) -> Result<(), Lo
 
 /// Every interface is added by name, so that a new wasmtime does not open a new
 /// door by itself.
-fn linker(
-    engine: &wasmtime::Engine,
-    granted: &Grants,
-) -> wasmtime::Result<Linker<InstanceState>> {
+fn linker(engine: &wasmtime::Engine, granted: &Grants) -> wasmtime::Result<Linker<InstanceState>> {
     let mut linker = Linker::new(engine);
     add_wasi(&mut linker)?;
     let own = &mut linker;

@@ -153,7 +153,10 @@ impl InstanceState {
         let left = state.egress.left();
         self.egress.limit(
             requests.saturating_sub(egress.0.saturating_sub(left.0)),
-            self.egress.left().1.saturating_sub(egress.1.saturating_sub(left.1)),
+            self.egress
+                .left()
+                .1
+                .saturating_sub(egress.1.saturating_sub(left.1)),
         );
         self.log
             .take(budget.log_bytes.saturating_sub(state.log.left()));

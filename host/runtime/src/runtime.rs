@@ -15,7 +15,7 @@ use wasmtime::component::{Component, InstancePre};
 use wasmtime_wasi_http::p2::bindings::exports::wasi::http::incoming_handler;
 
 use crate::admission::{Admission, Instances};
-use crate::ask::{Ask, Policy, effective_budget};
+use crate::ask::{Allow, Ask, Policy, effective_budget};
 use crate::bindings::{function::functions, gateway::app, gateway::handler};
 use crate::bodies::BodyMemory;
 use crate::budget::Budget;
@@ -170,7 +170,7 @@ impl Runtime {
             digest: compiled.digest,
             routes,
             functions,
-            asked: ask.grants,
+            asked: Allow::Everything.grant(&ask.grants),
             granted,
             pre,
             http: exports.http,

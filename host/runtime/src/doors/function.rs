@@ -63,16 +63,14 @@ pub(crate) fn conclude(
     answer: Result<String, Error>,
 ) -> Result<Result<String, Failure>, CallError> {
     match answer {
-        Ok(json) if json.len() > limit => {
-            Err(invalid(
-                shared,
-                watch,
-                format!(
-                    "its result has {} bytes, more than the {limit} of the budget",
-                    json.len()
-                ),
-            ))
-        }
+        Ok(json) if json.len() > limit => Err(invalid(
+            shared,
+            watch,
+            format!(
+                "its result has {} bytes, more than the {limit} of the budget",
+                json.len()
+            ),
+        )),
         Ok(json) => Ok(Ok(json)),
         Err(Error::Failure(failure)) => Ok(Err(presentable(failure.code, failure.message))),
         Err(Error::Unavailable) => Err(CallError::Unavailable),
