@@ -188,9 +188,10 @@ mod tests {
     #[test]
     fn names_that_plugins_cannot_have_are_refused() {
         let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("app.js"), "").unwrap();
         std::fs::write(
             dir.path().join("package.json"),
-            r#"{"name": "@acme/App", "coglex": {"kind": "app"}}"#,
+            r#"{"name": "@acme/App", "main": "app.js", "coglex": {"kind": "app"}}"#,
         )
         .unwrap();
         let error = Project::open(dir.path()).unwrap_err().to_string();
