@@ -62,11 +62,6 @@ fn combine(
     Ok(Bson::Double(doubles(number(name, a)?, number(name, b)?)))
 }
 
-/// The sum of two numbers.
-fn add(name: &str, a: &Bson, b: &Bson) -> Result<Bson> {
-    combine(name, a, b, i64::checked_add, |a, b| a + b)
-}
-
 fn shift(date: DateTime, milliseconds: f64) -> Result<Bson> {
     let moved = date.timestamp_millis() as f64 + milliseconds;
     if moved.abs() > i64::MAX as f64 / 2.0 {
@@ -81,7 +76,7 @@ pub(super) fn sum(
     _: &Scope<'_>,
 ) -> Result<Option<Bson>> {
     let mut date = None;
-    let mut total = Bson::Int32(0);
+    let mut total = Total::default();
     for value in arguments {
         // The first null ends it, before what stands behind is looked at.
         let Some(value) = value.as_ref().filter(|value| !is_nullish(Some(value))) else {
@@ -90,12 +85,15 @@ pub(super) fn sum(
         match value {
             Bson::DateTime(_) if date.is_some() => return Err(needs(name, "at most one date")),
             Bson::DateTime(given) => date = Some(*given),
-            value => total = add(name, &total, value)?,
+            value => {
+                number(name, value)?;
+                total.take(name, Some(value))?;
+            }
         }
     }
     match date {
-        Some(date) => shift(date, number(name, &total)?).map(Some),
-        None => Ok(Some(total)),
+        Some(date) => shift(date, number(name, &total.sum())?).map(Some),
+        None => Ok(Some(total.sum())),
     }
 }
 
@@ -221,30 +219,58 @@ pub(super) fn to_place(
             place as i32
         }
     };
-    let cut = |double: f64| {
-        if name == "$round" {
-            double.round_ties_even()
-        } else {
-            double.trunc()
-        }
-    };
-    if as_i64(value).is_some() && place >= 0 {
-        return Ok(Some(value.clone()));
-    }
-    let scale = 10_f64.powi(place.abs());
-    let double = number(name, value)?;
-    let result = if place >= 0 {
-        cut(double * scale) / scale
-    } else {
-        cut(double / scale) * scale
-    };
-    // A scale beyond a double's range leaves nothing to round.
-    let result = if result.is_finite() { result } else { double };
+    let rounds = name == "$round";
     Ok(Some(match value {
-        Bson::Int32(_) => integer(result as i64, true),
-        Bson::Int64(_) => Bson::Int64(result as i64),
-        _ => Bson::Double(result),
+        Bson::Int32(int) if place < 0 => whole_to_place(name, (*int).into(), place, rounds, true)?,
+        Bson::Int64(int) if place < 0 => whole_to_place(name, *int, place, rounds, false)?,
+        Bson::Int32(_) | Bson::Int64(_) => value.clone(),
+        value => Bson::Double(real_to_place(number(name, value)?, place, rounds)),
     }))
+}
+
+/// An integer to a power of ten.
+fn whole_to_place(name: &str, int: i64, place: i32, rounds: bool, narrow: bool) -> Result<Bson> {
+    let scale = 10_i128.pow(place.unsigned_abs());
+    let (int, below) = (i128::from(int), i128::from(int) % scale);
+    let mut result = int - below;
+    // Of two that are equally near, the even one.
+    let (twice, odd) = (below.abs() * 2, result / scale % 2 != 0);
+    if rounds && (twice > scale || twice == scale && odd) {
+        result += scale * below.signum();
+    }
+    match i64::try_from(result) {
+        Ok(result) => Ok(integer(result, narrow)),
+        Err(_) => Err(needs(name, "a number whose result fits 64 bits")),
+    }
+}
+
+/// A double to a decimal place, by its exact decimal value: scaled by a power of
+/// ten, 1.115 would become 111.50000000000001 and round to the wrong side.
+fn real_to_place(double: f64, place: i32, rounds: bool) -> f64 {
+    if !double.is_finite() {
+        return double;
+    }
+    let Ok(digits) = usize::try_from(place) else {
+        let scale = 10_f64.powi(-place);
+        let scaled = double / scale;
+        let cut = if rounds {
+            scaled.round_ties_even()
+        } else {
+            scaled.trunc()
+        };
+        return cut * scale;
+    };
+    let written = if rounds {
+        format!("{double:.digits$}")
+    } else {
+        // More digits than two neighbouring doubles could have in common.
+        let mut written = format!("{double:.*}", digits + 40);
+        if let Some(dot) = written.find('.') {
+            written.truncate(dot + 1 + digits);
+        }
+        written
+    };
+    written.parse().unwrap_or(double)
 }
 
 pub(super) fn real(

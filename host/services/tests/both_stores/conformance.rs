@@ -85,7 +85,7 @@ async fn run(store: &Store, server: bool) -> (usize, usize, Vec<String>) {
             let mut wrong: Vec<String> = Vec::new();
             let complain =
                 |wrong: &mut Vec<String>, how: &str, expected: &Document, answer: &Document| {
-                    if let Some(difference) = case::difference(expected, answer) {
+                    if let Some(difference) = difference(expected, answer) {
                         wrong.push(format!("{}{how}: {difference}", case.place));
                     }
                 };
@@ -103,7 +103,7 @@ async fn run(store: &Store, server: bool) -> (usize, usize, Vec<String>) {
                 None => {}
                 Some(departure) => {
                     complain(&mut wrong, " (SecantusDB's own answer)", departure, &answer);
-                    if case::difference(&case.expected, &answer).is_none() {
+                    if difference(&case.expected, &answer).is_none() {
                         wrong.push(format!("{}: SecantusDB has been mended", case.place));
                     }
                 }

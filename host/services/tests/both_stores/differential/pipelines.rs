@@ -178,7 +178,8 @@ fn list(depth: u32) -> Expression {
     let leaf = prop_oneof![
         3 => Just(bson!("$l")),
         1 => Just(bson!("$nosuch")),
-        1 => prop::collection::vec(-2..4_i32, 0..3).prop_map(Bson::from),
+        // Not bare: the one argument of an operator can be given in a list, too.
+        1 => prop::collection::vec(-2..4_i32, 0..3).prop_map(|list| bson!({ "$literal": list })),
     ];
     let Some(depth) = depth.checked_sub(1) else {
         return leaf.boxed();
