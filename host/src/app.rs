@@ -39,7 +39,7 @@ pub struct App {
     /// The plugins that are loaded.
     pub plugins: Registry,
     /// How often routes of apps have been asked.
-    pub rate_limits: RateLimits,
+    pub(crate) rate_limits: RateLimits,
     /// Whether plugins are being developed here: their authors want to be told
     /// more than operators do.
     pub development: bool,

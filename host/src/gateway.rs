@@ -27,7 +27,7 @@ use crate::app::AppState;
 use crate::http::error::{ApiError, FieldError};
 use crate::http::extract::Origin;
 use crate::plugins::{Entry, Lookup};
-pub use rate::RateLimits;
+pub(crate) use rate::RateLimits;
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");

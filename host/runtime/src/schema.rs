@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_value_that_is_too_much_work_is_too_large() {
-        let many = vec![json!({"type": "integer"}); 1_000];
+        let many = vec![json!({"type": "integer"}); 900];
         let schema = schema(json!({"items": {"allOf": many}}));
         assert_eq!(schema.mismatches(&json!([1, 2, 3])).unwrap(), []);
         let long = Value::Array(vec![json!(1); 100_000]);

@@ -20,7 +20,7 @@ const SHARDS: usize = 16;
 const MAX_BUCKETS: usize = 8 * 1024;
 
 /// All buckets of a server.
-pub struct RateLimits {
+pub(crate) struct RateLimits {
     base: Instant,
     hasher: RandomState,
     shards: [Mutex<HashMap<u64, Duration>>; SHARDS],
