@@ -137,8 +137,9 @@ impl Request {
     /// is an answer; [`Answer::ok`] makes it an error.
     ///
     /// Errors: [`Error::AccessDenied`] without a grant, [`Error::Invalid`] for a
-    /// malformed request, [`Error::Timeout`], [`Error::Unavailable`] when the
-    /// server cannot be reached or breaks off.
+    /// malformed request, [`Error::Timeout`] when the answer does not begin in
+    /// time, [`Error::Unavailable`] when the server cannot be reached, or its
+    /// answer breaks off, pauses for too long or is more than the call may move.
     pub fn send(self) -> Result<Answer> {
         let (request, body) = self.outgoing()?;
         let options = self.timeout.map(options);
@@ -339,9 +340,6 @@ fn failed(code: ErrorCode) -> Error {
         | ErrorCode::ConnectionWriteTimeout
         | ErrorCode::HttpResponseTimeout
         | ErrorCode::DnsTimeout => Error::Timeout,
-        ErrorCode::HttpResponseBodySize(_) => {
-            Error::TooLarge("more bytes than the call may move".to_owned())
-        }
         _ => Error::Unavailable,
     }
 }
