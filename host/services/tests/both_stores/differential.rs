@@ -252,7 +252,7 @@ fn run(stores: &Stores) -> Result<(), String> {
             ));
         }
     }
-    println!(
+    eprintln!(
         "differential: seed {seed}, {replayed} kept rounds and {done} new ones, {} answers compared, in {:.0?}",
         stores.compared.get(),
         begun.elapsed()

@@ -32,7 +32,7 @@ impl CollectionMeta {
         if let Some(documents) = self.documents {
             entry.insert("documents", i64::try_from(documents).unwrap_or(i64::MAX));
         }
-        let indexes: Vec<Bson> = self.indexes.iter().map(|index| to_bson(index)).collect();
+        let indexes: Vec<Bson> = self.indexes.iter().map(to_bson).collect();
         entry.insert("indexes", indexes);
         if let Some(validator) = &self.validator {
             let level = match validator.level {

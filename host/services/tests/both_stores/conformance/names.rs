@@ -168,7 +168,7 @@ async fn what_is_not_supported_is_refused_by_name(store: Store) {
         }
         refused += 4;
     }
-    println!("conformance: {refused} uses of unsupported names refused by name");
+    eprintln!("conformance: {refused} uses of unsupported names refused by name");
 }
 
 async fn find(documents: &Documents, filter: Document) -> Result<(), Error> {
