@@ -1,12 +1,13 @@
 //! A copy of the whole store, taken while it is in use.
 
-use std::fs::File;
-use std::path::Path;
+use std::fs::{File, OpenOptions};
+use std::hash::{BuildHasher as _, RandomState};
+use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 
-use crate::engine::file::{create_private, sync_folder, with_suffix};
+use crate::engine::file::{sync_folder, with_suffix};
 use crate::engine::sqlite::unavailable;
 use crate::error::{Error, Result};
 
@@ -32,13 +33,10 @@ pub(crate) fn copy(
             target.display()
         )));
     }
-    let partial = with_suffix(target, ".partial");
-    let _ = std::fs::remove_file(&partial);
-    create_private(&partial)?;
+    remove_left_over(target);
+    let (partial, file) = make_partial(target).map_err(io)?;
     let copied = snapshot(source, &partial, progress).and_then(|()| {
-        File::open(&partial)
-            .and_then(|file| file.sync_all())
-            .map_err(io)?;
+        file.sync_all().map_err(io)?;
         std::fs::rename(&partial, target).map_err(io)?;
         sync_folder(target)
     });
@@ -46,6 +44,65 @@ pub(crate) fn copy(
         let _ = std::fs::remove_file(&partial);
     }
     copied
+}
+
+/// A new file beside the target, private and of a name of its own, and its lock:
+/// two backups to one target do not meet before the rename.
+fn make_partial(target: &Path) -> std::io::Result<(PathBuf, File)> {
+    loop {
+        // Its keys are random, which is all that a free name takes.
+        let random = RandomState::new().hash_one(target);
+        let partial = with_suffix(target, &format!(".{random:016x}.partial"));
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        match options.open(&partial) {
+            // Another backup may take it for a left-over until it is locked.
+            Ok(file) if is_mine(&file) && partial.try_exists()? => return Ok((partial, file)),
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Whether the lock was free, which says that nobody writes the file. SQLite has
+/// locks of another kind on Unix; elsewhere ours would keep it out.
+fn is_mine(file: &File) -> bool {
+    !cfg!(unix) || file.try_lock().is_ok()
+}
+
+/// Removes what backups to this target that were killed left behind. Best effort;
+/// where files are not locked, nobody knows which are left over.
+fn remove_left_over(target: &Path) {
+    let Some(name) = target.file_name().and_then(|name| name.to_str()) else {
+        return;
+    };
+    let folder = match target.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    for entry in entries.filter(|_| cfg!(unix)) {
+        let other = entry.file_name();
+        let random = other
+            .to_str()
+            .and_then(|other| other.strip_prefix(name)?.strip_prefix('.'))
+            .and_then(|rest| rest.strip_suffix(".partial"));
+        let is_partial = random.is_some_and(|random| {
+            random.len() == 16 && random.bytes().all(|byte| byte.is_ascii_hexdigit())
+        });
+        if is_partial
+            && File::open(entry.path())
+                .is_ok_and(|file| is_mine(&file) && std::fs::remove_file(entry.path()).is_ok())
+        {
+            tracing::warn!(
+                "removed {}, of a backup that was broken off",
+                entry.path().display()
+            );
+        }
+    }
 }
 
 /// Copies within one read transaction: all pages are then of one moment, and a
