@@ -102,11 +102,15 @@ pub fn restore(backup: &Path, store: &Path, replace: bool, kept_as: &str) -> Res
             true => Some(keep(store, &with_suffix(store, &format!(".{kept_as}")))?),
             false => None,
         };
-        // A log without its store would be taken for the new one's.
-        for suffix in ["-wal", "-shm"] {
-            remove_file(&with_suffix(store, suffix))?;
+        if let Err(error) = swap(&aside, store) {
+            // One file under two names would be two stores that know nothing of
+            // each other: the old one has its own again, and that alone.
+            if let Some(kept) = &kept {
+                let _ = fs::hard_link(with_suffix(kept, "-wal"), with_suffix(store, "-wal"));
+                forget(kept);
+            }
+            return Err(error);
         }
-        fs::rename(&aside, store).map_err(io)?;
         sync_folder(store)?;
         Ok(Restored { report, kept })
     });
@@ -154,26 +158,76 @@ fn prepare(backup: &Path, aside: &Path) -> Result<CheckReport> {
     Ok(report)
 }
 
+/// Puts the new file in the store's place.
+fn swap(aside: &Path, store: &Path) -> Result<()> {
+    // A log without its store would be taken for the new one's.
+    for suffix in ["-wal", "-shm"] {
+        remove_file(&with_suffix(store, suffix))?;
+    }
+    fs::rename(aside, store).map_err(io)
+}
+
 /// Gives the store a second name, which keeps it when its first is taken.
 fn keep(store: &Path, kept: &Path) -> Result<PathBuf> {
     // The file alone then holds everything. One that is too damaged for this is
-    // kept with its log.
-    let settled = sqlite::open_writer(store).and_then(|connection| {
-        connection
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-            .map_err(sqlite::unavailable)?;
-        close(connection)
+    // kept with its log, which has its second name before anything is tried:
+    // whoever closes a store last deletes the log's first.
+    let (log, kept_log) = (with_suffix(store, "-wal"), with_suffix(kept, "-wal"));
+    let has_log = fs::metadata(&log).is_ok_and(|metadata| metadata.len() > 0);
+    if has_log {
+        fs::hard_link(&log, &kept_log).map_err(io)?;
+    }
+    let named = settle(store).and_then(|is_whole| {
+        if has_log && is_whole {
+            remove_file(&kept_log)?;
+        } else if has_log {
+            // The first name again, should it be gone: nothing is replaced yet.
+            let _ = fs::hard_link(&kept_log, &log);
+        }
+        fs::hard_link(store, kept).map_err(io)
     });
-    if let Err(error) = settled {
-        tracing::warn!("the store that is replaced is damaged: {}", cause(&error));
+    if let Err(error) = named {
+        if has_log {
+            let _ = fs::remove_file(&kept_log);
+        }
+        return Err(error);
     }
-    fs::hard_link(store, kept).map_err(io)?;
-    let log = with_suffix(store, "-wal");
-    if fs::metadata(&log).is_ok_and(|metadata| metadata.len() > 0) {
-        fs::rename(&log, with_suffix(kept, "-wal")).map_err(io)?;
+    if let Err(error) = sync_folder(kept) {
+        forget(kept);
+        return Err(error);
     }
-    sync_folder(kept)?;
     Ok(kept.to_owned())
+}
+
+/// Moves the store's log into its file. Whether the file is whole now: not when
+/// the store is damaged. `Unavailable` when somebody reads it, for the log then
+/// stays.
+fn settle(store: &Path) -> Result<bool> {
+    let settled = sqlite::open_writer(store).and_then(|connection| {
+        // The row's first column (<https://www.sqlite.org/pragma.html#pragma_wal_checkpoint>).
+        let is_busy: bool = connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
+            .map_err(sqlite::unavailable)?;
+        close(connection)?;
+        Ok(is_busy)
+    });
+    match settled {
+        Ok(false) => Ok(true),
+        Ok(true) => Err(Error::Unavailable(
+            "a backup or a check is reading the store: wait until it is done".into(),
+        )),
+        Err(error) => {
+            tracing::warn!("the store that is replaced is damaged: {}", cause(&error));
+            Ok(false)
+        }
+    }
+}
+
+/// Takes back the second name.
+fn forget(kept: &Path) {
+    for suffix in ["", "-wal"] {
+        let _ = fs::remove_file(with_suffix(kept, suffix));
+    }
 }
 
 /// A connection that only reads. SQLite would make a file that is not there.

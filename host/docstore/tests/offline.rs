@@ -212,8 +212,91 @@ async fn the_log_of_a_store_that_was_killed_is_not_taken_for_the_new_ones() {
     offline::restore(&copy, &path, true, "bad").unwrap();
     assert_eq!(offline::check(&path).unwrap().documents, 300);
     assert_eq!(
+        std::fs::read(killed.path().join("data.db.bad-wal")).unwrap(),
+        b"a log"
+    );
+    assert_eq!(
         std::fs::read(killed.path().join("data.db.bad")).unwrap(),
         b"rubbish"
+    );
+}
+
+#[tokio::test]
+async fn a_store_that_is_read_is_not_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, copy) = backed_up(folder.path()).await;
+    let store = open(folder.path());
+    insert(&store, (1_000..1_500).map(|n| doc! { "_id": n, "a": n })).await;
+    let killed = tempfile::tempdir().unwrap();
+    for suffix in ["", "-wal"] {
+        let name = format!("data.db{suffix}");
+        std::fs::copy(folder.path().join(&name), killed.path().join(&name)).unwrap();
+    }
+    store.close().await;
+    let path = killed.path().join("data.db");
+    // As a backup has it: a snapshot that began before.
+    let reader = rusqlite::Connection::open(&path).unwrap();
+    reader.execute_batch("BEGIN").unwrap();
+    let count = "SELECT count(*) FROM sqlite_schema";
+    reader.query_row(count, [], |_| Ok(())).unwrap();
+    let refused = offline::restore(&copy, &path, true, "old").unwrap_err();
+    let Error::Unavailable(cause) = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(cause.to_string().contains("reading the store"), "{cause}");
+    let left = names(killed.path());
+    assert!(left.iter().all(|name| !name.contains("old")), "{left:?}");
+    assert_eq!(offline::check(&path).unwrap().documents, 800);
+    reader.execute_batch("COMMIT").unwrap();
+    drop(reader);
+    let restored = offline::restore(&copy, &path, true, "old").unwrap();
+    let kept = restored.kept.unwrap();
+    assert_eq!(offline::check(&kept).unwrap().documents, 800);
+    assert_eq!(offline::check(&path).unwrap().documents, 300);
+}
+
+#[tokio::test]
+async fn an_old_store_that_cannot_be_kept_stays_with_its_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, copy) = backed_up(folder.path()).await;
+    std::fs::write(&path, b"rubbish").unwrap();
+    let log = folder.path().join("data.db-wal");
+    std::fs::write(&log, b"a log").unwrap();
+    // The name is taken.
+    std::fs::write(folder.path().join("data.db.old"), b"other").unwrap();
+    offline::restore(&copy, &path, true, "old").unwrap_err();
+    assert_eq!(std::fs::read(&path).unwrap(), b"rubbish");
+    assert_eq!(std::fs::read(&log).unwrap(), b"a log");
+    let other = std::fs::read(folder.path().join("data.db.old")).unwrap();
+    assert_eq!(other, b"other");
+    assert!(!folder.path().join("data.db.old-wal").exists());
+}
+
+#[tokio::test]
+async fn backups_to_one_target_do_not_meet() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, copy) = backed_up(folder.path()).await;
+    // What a killed one left goes; a file of another kind of name stays.
+    let left = folder.path().join("copy.0123456789abcdef.partial");
+    let other = folder.path().join("copy.2026.partial");
+    std::fs::write(&left, b"a half").unwrap();
+    std::fs::write(&other, b"mine").unwrap();
+    // The second begins and ends while the first is at work.
+    let mut is_first = true;
+    offline::backup(&path, &copy, true, &mut |_, _| {
+        if std::mem::take(&mut is_first) {
+            offline::backup(&path, &copy, true, &mut ignore).unwrap();
+            assert_eq!(offline::check(&copy).unwrap().documents, 300);
+        }
+    })
+    .unwrap();
+    assert_eq!(offline::check(&copy).unwrap().documents, 300);
+    assert_eq!(left.exists(), !cfg!(unix));
+    assert!(other.exists());
+    let left = names(folder.path());
+    assert_eq!(
+        left,
+        ["copy", "copy.2026.partial", "data.db", "data.db.lock"]
     );
 }
 
