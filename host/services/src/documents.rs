@@ -100,7 +100,7 @@ impl Documents {
         rules::filter(&find.filter, self.limits.depth)?;
         if let Some(projection) = &find.projection {
             rules::projection(projection, self.limits.depth)?;
-            scope.keys(projection)?;
+            scope.projection(projection)?;
         }
         if let Some(sort) = &find.sort {
             rules::sort(sort)?;
@@ -217,13 +217,14 @@ impl Documents {
         let mut raw = Vec::with_capacity(documents.len());
         for document in documents {
             rules::document(&document, self.limits.depth, self.limits.document_bytes)?;
-            let document = scope.complete(document, self.limits.document_bytes)?;
+            let document = scope.complete(document, &self.limits)?;
             let (id, document) = identified(document);
             raw.push(encoded(&document, self.limits.document_bytes)?);
             ids.push(id);
         }
         if !raw.is_empty() {
-            self.store.insert(collection, raw).await?;
+            let inserted = self.store.insert(collection, raw).await;
+            inserted.map_err(|error| scope.told(error))?;
         }
         Ok(ids)
     }
@@ -281,7 +282,7 @@ impl Documents {
                     ));
                 }
                 filter = self.spare_users(collection, filter).await?;
-                Change::Replacement(scope.complete(document, limits.document_bytes)?)
+                Change::Replacement(scope.complete(document, limits)?)
             }
             operators => operators,
         };
@@ -290,7 +291,14 @@ impl Documents {
             change,
             ..update
         };
-        Ok(self.store.update(collection, update).await?)
+        let updated = self.store.update(collection, update).await;
+        Ok(updated.map_err(|error| {
+            let error = scope.told(error);
+            match &inserting {
+                Some(inserting) => inserting.told(error),
+                None => error,
+            }
+        })?)
     }
 
     /// Puts a document in the place of the first match, whose `_id` it keeps;
@@ -371,7 +379,8 @@ impl Documents {
     /// question asked first is for a clear answer; the filter is what protects.
     async fn spare_users(&self, collection: &str, filter: Document) -> Result<Document> {
         let users = doc! { "$and": [filter.clone(), { "_key": { "$exists": true } }] };
-        if self.store.count(collection, users).await? > 0 {
+        let time = self.limits.max_time;
+        if self.store.count_within(collection, users, time).await? > 0 {
             return Err(Error::Forbidden(
                 "a user's document cannot be replaced, only its fields set".into(),
             ));

@@ -244,7 +244,9 @@ pub(crate) fn upsert_filter(filter: &Document) -> Result<()> {
                     upsert_filter(part)?;
                 }
             }
-            ("_id", Bson::Document(condition)) => {
+            ("_id", Bson::Document(condition))
+                if condition.keys().any(|key| key.starts_with('$')) =>
+            {
                 if let Some(id) = condition.get("$eq") {
                     new_id(id)?;
                 }

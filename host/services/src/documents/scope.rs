@@ -8,12 +8,13 @@
 
 use bson::{Bson, Document, doc};
 use coglex_docstore::Filter;
+use coglex_docstore::schema::detail;
 
-use super::{encoded, rules};
+use super::{DocumentLimits, encoded, rules};
 use crate::caller::Caller;
 use crate::error::{Error, Result};
 use crate::grants::{Access, Condition, Fields, Verb};
-use crate::storage::Change;
+use crate::storage::{Change, StoreError};
 
 /// What an operation with one verb reaches of one collection.
 pub(super) struct Scope<'a> {
@@ -90,6 +91,51 @@ impl<'a> Scope<'a> {
         }
     }
 
+    /// Whether the fields of a projection may be shown.
+    pub(super) fn projection(&self, projection: &Document) -> Result<()> {
+        self.keys(projection)?;
+        projection
+            .keys()
+            .try_for_each(|path| self.position(path, "use `$elemMatch`"))
+    }
+
+    /// Refuses `list.$`, the element by which a document was found, under a
+    /// condition: that may have been found in an array as well, and which of the
+    /// two a store means is not defined. The client's element would be taken for
+    /// the one where the caller stands, and that place would be told.
+    fn position(&self, path: &str, instead: &str) -> Result<()> {
+        match self.forced {
+            Some(_) if path.split('.').any(|part| part == "$") => Err(Error::Forbidden(format!(
+                "`{}` cannot be used under the condition with which `{}` was granted: {instead}",
+                rules::shorten(path),
+                self.collection
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// The store's error, for the caller. What a schema says of fields that were
+    /// not granted, or of the document as a whole, would tell what is in them.
+    pub(super) fn told(&self, mut error: StoreError) -> StoreError {
+        let (Some(fields), StoreError::DocumentInvalid { failures }) = (self.fields, &mut error)
+        else {
+            return error;
+        };
+        failures.retain_mut(|failure| {
+            let mut segments = failure.path.split('/').skip(1);
+            let Some(first) = segments.next() else {
+                return false;
+            };
+            if segments.next().is_none() && failure.rule == "dependencies" {
+                // The sentence names the other field, which is there.
+                failure.rule = "required".into();
+                failure.detail = detail("required", &Document::new());
+            }
+            fields.cover(&first.replace("~1", "/").replace("~0", "~"))
+        });
+        error
+    }
+
     /// Whether all the paths that are keys of this do.
     pub(super) fn keys(&self, document: &Document) -> Result<()> {
         document.keys().try_for_each(|path| self.path(path))
@@ -114,17 +160,23 @@ impl<'a> Scope<'a> {
 
     /// A document that is about to be stored: fields that the condition fixes
     /// are filled in where they are absent, and then the whole has to meet it.
-    pub(super) fn complete(&self, mut document: Document, max_bytes: usize) -> Result<Document> {
+    pub(super) fn complete(
+        &self,
+        mut document: Document,
+        limits: &DocumentLimits,
+    ) -> Result<Document> {
         self.keys(&document)?;
         let Some(forced) = &self.forced else {
             return Ok(document);
         };
         for (path, value) in equalities(&forced.filter).into_iter().flatten() {
             if !path.contains('.') && !document.contains_key(&path) {
+                // The rules saw the client's part of the document only.
+                rules::field(&path, &value, limits.depth, limits.document_bytes)?;
                 document.insert(path, value);
             }
         }
-        let raw = encoded(&document, max_bytes)?;
+        let raw = encoded(&document, limits.document_bytes)?;
         if Filter::compile(&forced.filter)?.matches(raw.as_bytes())? {
             return Ok(document);
         }
@@ -146,6 +198,7 @@ impl<'a> Scope<'a> {
             };
             for (path, operand) in paths {
                 self.writable(path)?;
+                self.position(path, "write `$[name]` and an array filter")?;
                 if let ("$rename", Bson::String(target)) = (operator.as_str(), operand) {
                     self.writable(target)?;
                 }
@@ -180,9 +233,24 @@ impl<'a> Scope<'a> {
         if condition(self) != condition(insert) {
             return refused("`insert` and `update` were granted under different conditions");
         }
-        let Some(fixed) = equalities(&forced.filter) else {
+        let Some(mut fixed) = equalities(&forced.filter) else {
             return refused("the condition of the grant holds more than equalities");
         };
+        // Anded conditions may speak of one field. As keys of one filter the
+        // last would win, and the others no longer hold.
+        fixed.sort_by(|(one, _), (other, _)| one.cmp(other));
+        fixed.dedup();
+        let twice = |one: &str, other: &str| {
+            let rest = other.strip_prefix(one);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        let clash = fixed.iter().enumerate().any(|(at, (path, _))| {
+            let mut after = fixed.iter().skip(at + 1);
+            after.any(|(other, _)| twice(path, other))
+        });
+        if clash {
+            return refused("the condition of the grant fixes a field twice");
+        }
         let mut named = Vec::new();
         names(&filter, &mut |path| {
             named.push(top(path).to_owned());
@@ -195,6 +263,8 @@ impl<'a> Scope<'a> {
             return refused("the filter names a field that the condition of the grant fixes");
         }
         let mut merged: Document = fixed.into_iter().collect();
+        // It becomes part of a document, and nobody has looked at it as such.
+        rules::upsert_filter(&merged)?;
         merged.extend(filter);
         Ok(merged)
     }
@@ -311,6 +381,8 @@ fn equalities(filter: &Document) -> Option<Vec<(String, Bson)>> {
             }
             (operator, _) if operator.starts_with('$') => return None,
             (path, Bson::Document(test)) => match (test.len(), test.get("$eq")) {
+                // As a value of its own it would be a pattern, or operators.
+                (1, Some(value)) if is_test(value) => return None,
                 (1, Some(value)) => fixed.push((path.to_owned(), value.clone())),
                 _ if test.keys().any(|key| key.starts_with('$')) => return None,
                 _ => fixed.push((path.to_owned(), value.clone())),
@@ -320,6 +392,15 @@ fn equalities(filter: &Document) -> Option<Vec<(String, Bson)>> {
         }
     }
     Some(fixed)
+}
+
+/// Whether a value in a filter means something else than itself.
+fn is_test(value: &Bson) -> bool {
+    match value {
+        Bson::RegularExpression(_) => true,
+        Bson::Document(inner) => inner.keys().any(|key| key.starts_with('$')),
+        _ => false,
+    }
 }
 
 #[cfg(test)]

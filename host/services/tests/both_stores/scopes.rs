@@ -8,7 +8,7 @@ use bson::{Bson, Document, doc};
 use coglex_services::caller::PluginCaller;
 use coglex_services::documents::{DocumentLimits, Documents};
 use coglex_services::grants::{Fields, Grants, StorageGrant, Verb};
-use coglex_services::storage::{Change, Find, Update};
+use coglex_services::storage::{Change, Find, Update, ValidationLevel, Validator};
 use coglex_services::{Caller, Error, Result};
 use serde_json::json;
 
@@ -19,6 +19,10 @@ crate::on_both_stores!(
     fields_that_were_not_granted_cannot_be_named,
     a_condition_holds_for_every_way_to_write,
     an_upsert_stays_within_its_condition,
+    an_upsert_keeps_every_part_of_its_condition,
+    what_a_condition_fills_in_is_under_the_rules,
+    a_position_is_never_that_of_the_condition,
+    a_schema_does_not_tell_of_other_fields,
     what_is_joined_is_narrowed_as_well,
     array_filters_reach_the_elements_that_they_name,
     what_is_out_of_reach_cannot_be_learned_or_changed,
@@ -402,6 +406,150 @@ async fn an_upsert_stays_within_its_condition(store: Store) {
     assert_eq!(all(&store, "c", doc! {}).await.len(), 4);
 }
 
+async fn an_upsert_keeps_every_part_of_its_condition(store: Store) {
+    let notes = [
+        doc! { "_id": 1, "team": "a", "tags": ["a"] },
+        doc! { "_id": 2, "team": "b", "tags": ["b"] },
+    ];
+    insert(&store, "c", &notes).await.unwrap();
+    let service = documents(&store);
+    let set = || Change::Operators(doc! { "$set": { "seen": true } });
+    for condition in [
+        json!({"$and": [{"team": "a"}, {"team": {"$eq": "b"}}]}),
+        json!({"$and": [{"tags": "a"}, {"tags": "b"}]}),
+        json!({"$and": [{"team.of": "a"}, {"team": "b"}]}),
+    ] {
+        let caller = plugin(vec![grant("c", Some(condition), None)], &[]);
+        for many in [false, true] {
+            forbidden(
+                service
+                    .update(&caller, "c", doc! {}, set(), many, true)
+                    .await,
+            );
+        }
+        let updated = service.update(&caller, "c", doc! {}, set(), true, false);
+        assert_eq!(updated.await.unwrap().matched, 0);
+    }
+    assert_eq!(all(&store, "c", doc! { "seen": true }).await, []);
+
+    let same = json!({"$and": [{"team": "a"}, {"team": {"$eq": "a"}}]});
+    let caller = plugin(vec![grant("c", Some(same), None)], &[]);
+    let filter = doc! { "_id": "new" };
+    let updated = service.update(&caller, "c", filter, set(), false, true);
+    assert_eq!(updated.await.unwrap().upserted_id, Some("new".into()));
+    assert_eq!(
+        one(&store, "c", "new").await,
+        doc! { "_id": "new", "team": "a", "seen": true }
+    );
+}
+
+async fn what_a_condition_fills_in_is_under_the_rules(store: Store) {
+    let service = documents(&store);
+    for condition in [
+        json!({"_key": "ann"}),
+        json!({"_id": 5}),
+        json!({"_id": {"$eq": {"a": 1}}}),
+    ] {
+        let caller = plugin(vec![grant("c", Some(condition.clone()), None)], &[]);
+        let inserted = service.insert(&caller, "c", vec![doc! { "n": 1 }]).await;
+        assert!(
+            matches!(inserted, Err(Error::Forbidden(_) | Error::Invalid(_))),
+            "{condition}: {inserted:?}"
+        );
+        for change in [
+            Change::Operators(doc! { "$set": { "n": 1 } }),
+            Change::Replacement(doc! { "n": 1 }),
+        ] {
+            let made = service.update(&caller, "c", doc! {}, change, false, true);
+            let made = made.await;
+            assert!(
+                matches!(made, Err(Error::Forbidden(_) | Error::Invalid(_))),
+                "{condition}: {made:?}"
+            );
+        }
+    }
+    assert_eq!(all(&store, "c", doc! {}).await, []);
+}
+
+async fn a_position_is_never_that_of_the_condition(store: Store) {
+    let team = doc! {
+        "_id": 1,
+        "members": ["bob", "ann"],
+        "items": [{ "sku": "x", "qty": 1 }, { "sku": "y", "qty": 1 }],
+    };
+    insert(&store, "c", std::slice::from_ref(&team))
+        .await
+        .unwrap();
+    let service = documents(&store);
+    let condition = json!({"members": "$caller.users"});
+    let ann = plugin(vec![grant("c", Some(condition), None)], &[("users", "ann")]);
+    let filter = || doc! { "items.sku": "x" };
+    for operators in [
+        doc! { "$set": { "items.$.qty": 9 } },
+        doc! { "$inc": { "items.$.qty": 8 } },
+    ] {
+        forbidden(service.apply(&ann, "c", set(filter(), operators)).await);
+    }
+    for projection in [doc! { "items.$": 1 }, doc! { "members.$": 1 }] {
+        let find = Find {
+            projection: Some(projection.clone()),
+            ..filtered(filter())
+        };
+        forbidden(service.find(&ann, "c", find).await.map(drop));
+        forbidden(service.get(&ann, "c", 1.into(), Some(projection)).await);
+    }
+    assert_eq!(one(&store, "c", 1).await, team);
+    // What the sentences point to.
+    let named = Update {
+        array_filters: vec![doc! { "x.sku": "x" }],
+        ..set(filter(), doc! { "$set": { "items.$[x].qty": 9 } })
+    };
+    service.apply(&ann, "c", named).await.unwrap();
+    let find = Find {
+        projection: Some(doc! { "items": { "$elemMatch": { "qty": 9 } } }),
+        ..filtered(filter())
+    };
+    assert_eq!(
+        collect(service.find(&ann, "c", find).await.unwrap()).await,
+        [doc! { "_id": 1, "items": [{ "sku": "x", "qty": 9 }] }]
+    );
+}
+
+async fn a_schema_does_not_tell_of_other_fields(store: Store) {
+    let stored = doc! { "_id": 1, "title": "t", "secret": "long ago" };
+    insert(&store, "c", &[stored]).await.unwrap();
+    let schema = doc! {
+        "properties": { "title": { "bsonType": "string" }, "secret": { "maxLength": 3 } },
+        "dependencies": { "secret": ["n"] },
+        "maxProperties": 2,
+    };
+    let validator = Validator {
+        schema,
+        level: ValidationLevel::Strict,
+    };
+    store.set_validator("c", Some(validator)).await.unwrap();
+    let service = documents(&store);
+    let caller = plugin(vec![grant("c", None, Some(&["title", "n"]))], &[]);
+    let change = Change::Operators(doc! { "$set": { "title": 5 } });
+    let update = service.update(&caller, "c", doc! {}, change, false, false);
+    let error = update.await.unwrap_err();
+    assert!(!error.to_string().contains("secret"), "{error}");
+    let Error::DocumentInvalid { failures } = error else {
+        panic!("{error:?}");
+    };
+    // A store may say nothing of what a document fails.
+    for failure in failures {
+        let told = format!("{failure:?}");
+        assert!(["/title", "/n"].contains(&failure.path.as_str()), "{told}");
+        assert!(!told.contains("secret"), "{told}");
+    }
+    let inserted = service.insert(&caller, "c", vec![doc! { "title": 5 }]);
+    let Err(Error::DocumentInvalid { failures }) = inserted.await else {
+        panic!("it was inserted");
+    };
+    assert!(failures.iter().all(|failure| failure.path == "/title"));
+}
+
 async fn what_is_joined_is_narrowed_as_well(store: Store) {
     two_owners(&store).await;
     insert(
@@ -552,13 +700,13 @@ async fn what_is_out_of_reach_cannot_be_learned_or_changed(store: Store) {
         };
         let before = out_of_reach(&left).await;
         let fields: &[&str] = &["title", "n", "list", "owner"];
-        let grants = |name: &str| {
-            vec![grant(
-                name,
-                Some(json!({"owner": "$caller.users"})),
-                Some(fields),
-            )]
+        // Alone, with the same again, and with what leaves nothing.
+        let condition = match seed % 4 {
+            2 => json!({"$and": [{"owner": "$caller.users"}, {"owner": {"$eq": "ann"}}]}),
+            3 => json!({"$and": [{"owner": "$caller.users"}, {"owner": {"$eq": "bob"}}]}),
+            _ => json!({"owner": "$caller.users"}),
         };
+        let grants = |name: &str| vec![grant(name, Some(condition.clone()), Some(fields))];
         let service = documents(&store);
         for step in 0..40 {
             let ask = random.ask(step);
@@ -724,7 +872,8 @@ impl Random {
                 Ask::Insert(document)
             }
             5 | 6 => {
-                let operators = match self.below(5) {
+                let operators = match self.below(6) {
+                    5 => doc! { "$set": { "list.$": 4 } },
                     0 => doc! { "$set": { path: self.value() } },
                     1 => doc! { "$unset": { path: "" } },
                     2 => doc! { "$rename": { "title": path } },
@@ -735,11 +884,19 @@ impl Random {
                     true => vec![doc! { "x": { "$gt": 1 } }],
                     false => Vec::new(),
                 };
+                let (mut filter, upsert) = (self.filter(), self.below(3) == 0);
+                if upsert {
+                    if self.below(3) == 0 {
+                        filter = doc! { "$and": [filter, { "n": 1 }] };
+                    }
+                    // One that is made up would be another in each collection.
+                    filter.insert("_id", format!("own-u{}", self.below(5)));
+                }
                 Ask::Update(Box::new(Update {
-                    filter: self.filter(),
+                    filter,
                     change: Change::Operators(operators),
                     many: self.below(2) == 0,
-                    upsert: false,
+                    upsert,
                     array_filters,
                 }))
             }
@@ -751,7 +908,11 @@ impl Random {
             _ => Ask::Find(Find {
                 filter: self.filter(),
                 sort: (self.below(2) == 0).then(|| doc! { path: 1, "_id": -1 }),
-                projection: (self.below(3) == 0).then(|| doc! { self.path(): 1 }),
+                projection: match self.below(6) {
+                    0 | 1 => Some(doc! { self.path(): 1 }),
+                    2 => Some(doc! { "list.$": 1 }),
+                    _ => None,
+                },
                 skip: self.below(3) as u64,
                 limit: (self.below(2) == 0).then_some(4),
                 ..Find::default()

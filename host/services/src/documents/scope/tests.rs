@@ -53,5 +53,8 @@ fn equalities_are_told_from_other_conditions() {
         pattern: "x".try_into().unwrap(),
         options: "".try_into().unwrap(),
     };
-    check(doc! { "a": pattern }, None);
+    check(doc! { "a": pattern.clone() }, None);
+    // As a key of a filter the value alone would test, not equal.
+    check(doc! { "a": { "$eq": pattern } }, None);
+    check(doc! { "a": { "$eq": { "$gt": 1 } } }, None);
 }
