@@ -35,6 +35,7 @@ pub(crate) struct Pipeline {
 impl Pipeline {
     /// Compiles a pipeline.
     pub(crate) fn compile(stages: &[Document]) -> Result<Self> {
+        let _patterns = crate::query::Budget::open();
         compile::pipeline(stages, &[], 0)
     }
 

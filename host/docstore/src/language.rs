@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::keys::KeyPattern;
 use crate::model::{Find, Update};
 use crate::projection::Projection;
-use crate::query::Filter;
+use crate::query::{Budget, Filter};
 use crate::update::Updater;
 
 /// Operators of filters, and the three names of a DBRef.
@@ -42,6 +42,7 @@ pub fn check_filter(filter: &Document) -> Result<()> {
 
 /// Refuses a find of which a part is malformed, or not supported.
 pub fn check_find(find: &Find) -> Result<()> {
+    let _patterns = Budget::open();
     check_filter(&find.filter)?;
     if let Some(projection) = &find.projection {
         Projection::compile(projection)?;
@@ -54,6 +55,7 @@ pub fn check_find(find: &Find) -> Result<()> {
 
 /// Refuses an update of which a part is malformed, or not supported.
 pub fn check_update(update: &Update) -> Result<()> {
+    let _patterns = Budget::open();
     check_filter(&update.filter)?;
     Updater::compile(update).map(drop)
 }

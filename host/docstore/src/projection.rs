@@ -57,6 +57,7 @@ struct Compiler {
 impl Projection {
     /// Compiles a projection; none when it asks for the whole document.
     pub(crate) fn compile(document: &Document) -> Result<Option<Self>> {
+        let _patterns = crate::query::Budget::open();
         crate::validate::depth(document)?;
         if document.is_empty() {
             return Ok(None);

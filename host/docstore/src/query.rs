@@ -16,7 +16,7 @@ use crate::value::{Corrupt, Kind, OwnedValue, Value};
 
 pub(crate) use compile::OPERATORS;
 pub(crate) use compile::kinds_named;
-pub(crate) use pattern::Pattern;
+pub(crate) use pattern::{Budget, Pattern};
 pub(crate) use test::{Comparison, Test};
 
 /// A compiled filter.
@@ -63,6 +63,7 @@ impl Filter {
     /// Compiles a filter whose `$expr` may use the variables `names`.
     pub(crate) fn compile_with(filter: &Document, names: &[String]) -> Result<Self> {
         crate::validate::depth(filter)?;
+        let _patterns = Budget::open();
         let raw = crate::value::encode(filter)?;
         let root = compile::filter(Value::document(raw.as_bytes()), Some(names))?;
         let has_expression = root.has_expression();

@@ -29,7 +29,7 @@ use crate::model::{CheckReport, Find, IndexSpec, Update, UpdateOutcome, Validato
 use crate::order;
 use crate::path;
 use crate::projection::Projection;
-use crate::query::Filter;
+use crate::query::{Budget, Filter};
 use crate::update::Updater;
 use crate::validate;
 use crate::value::{Corrupt, OwnedValue};
@@ -181,6 +181,7 @@ impl Store {
     /// two batches: a document that changes meanwhile is seen as it is then.
     pub async fn find(&self, collection: &str, find: Find) -> Result<Cursor> {
         validate::collection_name(collection)?;
+        let patterns = Budget::open();
         let query = Query {
             filter: Filter::compile(&find.filter)?,
             projection: find
@@ -197,6 +198,7 @@ impl Store {
             limit: find.limit,
             max_sort_bytes: self.0.options.max_result_bytes,
         };
+        drop(patterns);
         let deadline = find
             .max_time
             .and_then(|time| Instant::now().checked_add(time));
@@ -211,11 +213,11 @@ impl Store {
     /// How many documents match.
     pub async fn count(&self, collection: &str, filter: Document) -> Result<u64> {
         validate::collection_name(collection)?;
-        let filter = Filter::compile(&filter)?;
         let (name, shared) = (collection.to_owned(), Arc::clone(&self.0.catalog));
         self.0
             .readers
             .run(Limits::default(), move |session, limits| {
+                let filter = Filter::compile(&filter)?;
                 fresh(|| match shared.get().get(&name) {
                     Some(collection) => read::count(session, collection, &filter, limits),
                     None => Ok(0),
@@ -262,12 +264,37 @@ impl Store {
 
     /// Changes the first match, or all.
     pub async fn update(&self, collection: &str, update: Update) -> Result<UpdateOutcome> {
+        self.change(collection, update, true).await
+    }
+
+    /// Like [`Store::update`], but what the collection's documents must look like
+    /// is not asked about documents that are there; an upsert still inserts only
+    /// what fits. For changes of fields that the schema has no say about.
+    pub async fn update_unvalidated(
+        &self,
+        collection: &str,
+        update: Update,
+    ) -> Result<UpdateOutcome> {
+        self.change(collection, update, false).await
+    }
+
+    async fn change(
+        &self,
+        collection: &str,
+        update: Update,
+        validated: bool,
+    ) -> Result<UpdateOutcome> {
         validate::collection_name(collection)?;
+        let (filter, updater) = {
+            let _patterns = Budget::open();
+            (Filter::compile(&update.filter)?, Updater::compile(&update)?)
+        };
         let operation = Operation::Update {
-            filter: Filter::compile(&update.filter)?,
-            updater: Updater::compile(&update)?,
+            filter,
+            updater,
             many: update.many,
             upsert: update.upsert,
+            validated,
             source: update.filter,
         };
         match self.0.writer.run(collection, operation).await? {
@@ -382,12 +409,13 @@ impl Store {
         filter: Document,
     ) -> Result<Vec<Bson>> {
         validate::collection_name(collection)?;
-        let (path, filter) = (path::Path::parse(path)?, Filter::compile(&filter)?);
+        let path = path::Path::parse(path)?;
         let (name, shared) = (collection.to_owned(), Arc::clone(&self.0.catalog));
         let max_bytes = self.0.options.max_result_bytes;
         self.0
             .readers
             .run(Limits::default(), move |session, limits| {
+                let filter = Filter::compile(&filter)?;
                 fresh(|| match shared.get().get(&name) {
                     Some(collection) => {
                         read::distinct(session, collection, &path, &filter, max_bytes, limits)
@@ -407,7 +435,6 @@ impl Store {
         max_time: Option<Duration>,
     ) -> Result<Vec<RawDocumentBuf>> {
         validate::collection_name(collection)?;
-        let pipeline = Pipeline::compile(&pipeline)?;
         let (name, shared) = (collection.to_owned(), Arc::clone(&self.0.catalog));
         let max_bytes = self.0.options.max_result_bytes;
         let deadline = max_time.and_then(|time| Instant::now().checked_add(time));
@@ -418,6 +445,7 @@ impl Store {
         self.0
             .readers
             .run(limits, move |session, limits| {
+                let pipeline = Pipeline::compile(&pipeline)?;
                 fresh(|| pipeline.run(session, &shared.get(), &name, max_bytes, limits))
             })
             .await
@@ -500,4 +528,38 @@ fn finish(threads: Vec<JoinHandle<()>>, lock: File) {
         }
     }
     drop(lock);
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_write_that_panics_takes_nothing_else_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("data.db"), Options::default()).unwrap();
+        let document = |id: i32| RawDocumentBuf::try_from(&doc! { "_id": id }).unwrap();
+        store.insert("things", vec![document(1)]).await.unwrap();
+        // Side by side, so that they may share a transaction.
+        let (before, broken, fresh, after) = tokio::join!(
+            store.insert("things", vec![document(2)]),
+            store.0.writer.run("things", Operation::Break(document(3))),
+            store.0.writer.run("others", Operation::Break(document(3))),
+            store.insert("things", vec![document(4)]),
+        );
+        before.unwrap();
+        after.unwrap();
+        for broken in [broken, fresh] {
+            assert!(matches!(broken, Err(Error::Unavailable(_))), "{broken:?}");
+        }
+        // What the two had written is gone, and the writer still writes.
+        store.insert("things", vec![document(5)]).await.unwrap();
+        let ids = store.distinct("things", "_id", doc! {}).await.unwrap();
+        assert_eq!(ids, [1, 2, 4, 5].map(Bson::Int32));
+        assert_eq!(store.collections().await.unwrap(), ["things"]);
+        assert_eq!(store.check().await.unwrap().problems, [""; 0]);
+        store.close().await;
+    }
 }

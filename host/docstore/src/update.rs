@@ -54,6 +54,7 @@ impl Step {
 impl Updater {
     /// Compiles and checks a change.
     pub(crate) fn compile(update: &Update) -> Result<Self> {
+        let _patterns = crate::query::Budget::open();
         match &update.change {
             Change::Operators(operators) => {
                 crate::validate::depth(operators)?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bson::oid::ObjectId;
 use bson::{Bson, DateTime, Document, RawDocumentBuf, bson, doc};
-use coglex_docstore::model::{Find, IndexSpec};
+use coglex_docstore::model::{Change, Find, IndexSpec, Update};
 use coglex_docstore::{Error, Options, Store};
 
 fn raw(document: Document) -> RawDocumentBuf {
@@ -783,4 +783,126 @@ async fn the_front_of_a_pipeline_uses_indexes() {
         .await
         .unwrap();
     assert_eq!(answer, [raw(doc! { "_id": 50, "count": 100 })]);
+}
+
+#[tokio::test]
+async fn arithmetic_that_leaves_its_range_is_an_error() {
+    let fixture = fixture().await;
+    let first = DateTime::from_millis(i64::MIN);
+    let last = DateTime::from_millis(i64::MAX);
+    let evaluate = async |expression: Bson| {
+        let pipeline = vec![
+            doc! { "$match": { "_id": 1 } },
+            doc! { "$project": { "_id": 0, "x": expression } },
+        ];
+        fixture.store.aggregate("sales", pipeline, None).await
+    };
+    for far in [
+        bson!({ "$dateTrunc": { "date": DateTime::from_millis(0), "unit": "year", "binSize": 100_000_000_000_i64 } }),
+        bson!({ "$dateTrunc": { "date": first, "unit": "month" } }),
+        bson!({ "$dateTrunc": { "date": first, "unit": "week" } }),
+        bson!({ "$dateTrunc": { "date": first, "unit": "year", "timezone": "-01:00" } }),
+        bson!({ "$dateAdd": { "startDate": last, "unit": "month", "amount": i64::MAX } }),
+        bson!({ "$dateSubtract": { "startDate": DateTime::from_millis(0), "unit": "month", "amount": i64::MAX } }),
+        bson!({ "$dateSubtract": { "startDate": first, "unit": "month", "amount": i64::MAX } }),
+        bson!({ "$dateAdd": { "startDate": first, "unit": "year", "amount": 1 } }),
+    ] {
+        let answer = evaluate(far.clone()).await;
+        let Err(Error::Invalid(why)) = answer else {
+            panic!("{far}: {answer:?}")
+        };
+        assert!(why.contains("out of range"), "{far}: {why}");
+    }
+    for (near, expected) in [
+        (
+            bson!({ "$dateDiff": { "startDate": first, "endDate": first, "unit": "month" } }),
+            bson!(0_i64),
+        ),
+        (
+            bson!({ "$dateDiff": { "startDate": first, "endDate": last, "unit": "year" } }),
+            bson!(584_554_049_i64),
+        ),
+        (
+            bson!({ "$range": [5, i64::from(i32::MAX), i64::MAX] }),
+            bson!([5]),
+        ),
+        (
+            bson!({ "$range": [-5, i64::from(i32::MIN), i64::MIN] }),
+            bson!([-5]),
+        ),
+    ] {
+        let answer = evaluate(near.clone()).await.unwrap();
+        let answer = Document::try_from(answer[0].as_ref()).unwrap();
+        assert_eq!(answer.get("x"), Some(&expected), "{near}");
+    }
+}
+
+#[tokio::test]
+async fn regular_expressions_are_counted_wherever_they_stand() {
+    let fixture = fixture().await;
+    let store = &fixture.store;
+    let pattern = |number: usize| {
+        Bson::RegularExpression(bson::Regex {
+            pattern: format!("a{number}").try_into().unwrap(),
+            options: String::new().try_into().unwrap(),
+        })
+    };
+    let list = |count: usize| (0..count).map(pattern).collect::<Vec<Bson>>();
+    let matching = |operator: &str, count: usize| doc! { "item": { operator: list(count) } };
+    let expressions = |count: usize| -> Vec<Bson> {
+        (0..count)
+            .map(|at| bson!({ "$regexMatch": { "input": "$item", "regex": pattern(at) } }))
+            .collect()
+    };
+    let either = |count: usize| -> Document {
+        let clauses = (0..count).map(|at| bson!({ "item": { "$regex": format!("a{at}") } }));
+        doc! { "$or": clauses.collect::<Vec<Bson>>() }
+    };
+    fn too_many<T: std::fmt::Debug>(answer: Result<T, Error>) {
+        let Err(Error::TooLarge(why)) = answer else {
+            panic!("{answer:?}")
+        };
+        assert!(why.contains("64 regular expressions"), "{why}");
+    }
+    for operator in ["$in", "$nin", "$all"] {
+        store.count("sales", matching(operator, 64)).await.unwrap();
+        too_many(store.count("sales", matching(operator, 65)).await);
+    }
+    store.count("sales", either(64)).await.unwrap();
+    too_many(store.count("sales", either(65)).await);
+    too_many(store.distinct("sales", "item", either(65)).await);
+    too_many(store.delete("sales", either(65), true).await);
+    too_many(
+        store
+            .count("sales", doc! { "$expr": { "$or": expressions(65) } })
+            .await,
+    );
+    // The stages of a pipeline together, and the parts of a find and an update.
+    let stages = |count: usize| {
+        vec![
+            doc! { "$match": matching("$in", 32) },
+            doc! { "$match": { "$expr": { "$or": expressions(count) } } },
+        ]
+    };
+    store.aggregate("sales", stages(32), None).await.unwrap();
+    too_many(store.aggregate("sales", stages(33), None).await);
+    let find = Find {
+        filter: matching("$in", 32),
+        projection: Some(doc! { "tags": { "$elemMatch": { "$in": list(33) } } }),
+        ..Find::default()
+    };
+    too_many(store.find("sales", find).await.map(drop));
+    let update = Update {
+        filter: matching("$in", 32),
+        change: Change::Operators(doc! { "$pull": { "tags": { "$in": list(33) } } }),
+        many: false,
+        upsert: false,
+        array_filters: Vec::new(),
+    };
+    too_many(coglex_docstore::language::check_update(&update));
+    too_many(store.update("sales", update).await);
+    // And each alone is small.
+    let costly = doc! { "item": { "$regex": ".{500}".repeat(2) } };
+    let refused = store.count("sales", costly).await.unwrap_err();
+    assert!(refused.to_string().contains("too costly"), "{refused}");
 }

@@ -2,10 +2,11 @@
 //!
 //! Whatever waits becomes one transaction, made durable by one flush to the disk,
 //! and only then acknowledged: with many writers the cost of the flush is shared.
-//! Each request runs inside a savepoint, so that one that fails takes nothing else
-//! with it.
+//! Each request runs inside a savepoint, so that one that fails, or panics, takes
+//! nothing else with it.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use rusqlite::Connection;
@@ -181,6 +182,7 @@ fn batch(
         learnt,
         bounds,
         limits: Limits::default(),
+        validated: true,
     };
     let mut bytes = 0;
     while let Some(request) = next.take() {
@@ -268,7 +270,15 @@ fn guarded(
         *outcome = Err(error);
         return Err(Error::Unavailable("the transaction failed".into()));
     }
-    let answer = transaction.run(collection, operation);
+    // A panic is a mistake in this crate, and costs the request and not the store.
+    // What it leaves behind is undone below: the catalogue is put back, statements
+    // are reset as the panic passes them, and what indexes learnt is only ever too
+    // careful.
+    let answer = catch_unwind(AssertUnwindSafe(|| transaction.run(collection, operation)))
+        .unwrap_or_else(|_| {
+            tracing::error!(collection, "a write panicked and was rolled back");
+            Err(Error::Unavailable("the write failed".into()))
+        });
     let mut ended = Ok(());
     if answer.is_err() {
         transaction.catalog = before;

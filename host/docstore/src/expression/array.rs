@@ -224,7 +224,11 @@ pub(super) fn range(
                 .map(Bson::Int32)
                 .map_err(|_| needs(name, "bounds of 32 bits"))?,
         );
-        next += step;
+        // Beyond the last number lies no bound either.
+        let Some(following) = next.checked_add(step) else {
+            break;
+        };
+        next = following;
     }
     Ok(Some(Bson::Array(values)))
 }

@@ -68,8 +68,18 @@ fn start_of_week(name: &str, value: Option<&Bson>) -> Result<i64> {
 fn months(local: i64) -> (i64, i64) {
     let parts = parts(local);
     let month = i64::from(parts.month);
-    let begun = days(parts.year, month, 1) * DAY;
-    (parts.year * 12 + month - 1, local - begun)
+    // Not by the month's beginning: the first of all dates lies in a month that
+    // begins before it.
+    let into = (i64::from(parts.day) - 1) * DAY + local.rem_euclid(DAY);
+    (parts.year * 12 + month - 1, into)
+}
+
+/// Years whose dates can be told in milliseconds, on either side of the year 0.
+const MAX_YEARS: u64 = 200_000_000;
+
+/// Whether the month is one that [`month_start`] can tell.
+fn is_near(months: &i64) -> bool {
+    months.unsigned_abs() < 12 * MAX_YEARS
 }
 
 /// When a month begins.
@@ -118,7 +128,7 @@ pub(super) fn add(
             let after = amount
                 .checked_mul(each)
                 .and_then(|amount| amount.checked_add(before))
-                .filter(|months| months.abs() < 12 * 200_000_000)
+                .filter(is_near)
                 .ok_or_else(too_far)?;
             let last = days_in(after.div_euclid(12), after.rem_euclid(12) + 1) - 1;
             let day = (into / DAY).min(last);
@@ -195,7 +205,13 @@ pub(super) fn truncate(
         Unit::Months(each) => {
             let each = each.checked_mul(bin).ok_or_else(too_far)?;
             let since = months(local).0 - 2000 * 12;
-            month_start(2000 * 12 + since.div_euclid(each) * each)
+            let begins = since
+                .div_euclid(each)
+                .checked_mul(each)
+                .and_then(|since| since.checked_add(2000 * 12))
+                .filter(is_near)
+                .ok_or_else(too_far)?;
+            month_start(begins)
         }
         Unit::Week | Unit::Fixed(_) => {
             let (reference, each) = match unit {

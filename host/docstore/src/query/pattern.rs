@@ -5,6 +5,8 @@
 //! What a linear engine cannot do (look-around, back-references, possessive
 //! matching) is refused, never approximated.
 
+use std::cell::Cell;
+
 use regex::bytes::{Regex, RegexBuilder};
 
 use crate::error::{Error, Result};
@@ -13,7 +15,65 @@ use crate::value::{Kind, Value};
 /// Bytes of a pattern; MongoDB's own limit.
 const MAX_PATTERN: usize = 32_764;
 /// Bytes that a compiled pattern may take, so that `(a{1000}){1000}` is refused.
-const MAX_PROGRAM: usize = 1 << 20;
+const MAX_PROGRAM: usize = 256 << 10;
+/// The same for a schema's, which is compiled once for all writes.
+const MAX_SCHEMA_PROGRAM: usize = 1 << 20;
+/// Patterns in one question or change, all its parts together. Compiling one
+/// takes milliseconds, and each is held as long as the operation runs.
+pub(crate) const MAX_PATTERNS: usize = 64;
+
+thread_local! {
+    /// Patterns that the operation under way may still compile; none outside of
+    /// a [`Budget`].
+    static LEFT: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+/// Bounds the patterns that are compiled on this thread while it lives. Within
+/// another budget it changes nothing, so that the parts of an operation (a
+/// filter, a projection, the stages of a pipeline) share the outermost.
+///
+/// Compiling never waits, so an operation stays on its thread meanwhile; the
+/// budget must not be held across an `await`, and cannot be where futures are
+/// `Send`.
+pub(crate) struct Budget {
+    outermost: bool,
+    stays: std::marker::PhantomData<*const ()>,
+}
+
+impl Budget {
+    pub(crate) fn open() -> Self {
+        let outermost = LEFT.get().is_none();
+        if outermost {
+            LEFT.set(Some(MAX_PATTERNS));
+        }
+        Budget {
+            outermost,
+            stays: std::marker::PhantomData,
+        }
+    }
+
+    /// Takes one pattern of the open budget.
+    fn spend() -> Result<()> {
+        match LEFT.get() {
+            None => Ok(()),
+            Some(0) => Err(Error::TooLarge(format!(
+                "there are more than {MAX_PATTERNS} regular expressions in the operation"
+            ))),
+            Some(left) => {
+                LEFT.set(Some(left - 1));
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Drop for Budget {
+    fn drop(&mut self) {
+        if self.outermost {
+            LEFT.set(None);
+        }
+    }
+}
 
 /// A compiled pattern.
 #[derive(Debug, Clone)]
@@ -27,6 +87,16 @@ impl Pattern {
     /// Compiles `source` with options out of `imsx`; `u` is accepted and changes
     /// nothing.
     pub(crate) fn compile(source: &str, options: &str, path: &str) -> Result<Self> {
+        Budget::spend()?;
+        Self::within(source, options, path, MAX_PROGRAM)
+    }
+
+    /// Compiles a schema's pattern.
+    pub(crate) fn of_schema(source: &str, keyword: &str) -> Result<Self> {
+        Self::within(source, "", keyword, MAX_SCHEMA_PROGRAM)
+    }
+
+    fn within(source: &str, options: &str, path: &str, max_program: usize) -> Result<Self> {
         let refuse = |why: &str| Error::Invalid(format!("$regex at '{path}': {why}"));
         if source.len() > MAX_PATTERN {
             return Err(refuse("the pattern is too long"));
@@ -44,8 +114,8 @@ impl Pattern {
             .multi_line(has('m'))
             .dot_matches_new_line(has('s'))
             .ignore_whitespace(has('x'))
-            .size_limit(MAX_PROGRAM)
-            .dfa_size_limit(MAX_PROGRAM)
+            .size_limit(max_program)
+            .dfa_size_limit(max_program)
             .nest_limit(100)
             .build()
             .map_err(|error| match error {

@@ -258,7 +258,7 @@ impl Compiler {
                 "the schema has more than {MAX_PATTERNS} patterns"
             )));
         }
-        Pattern::compile(source, "", keyword).map_err(|error| {
+        Pattern::of_schema(source, keyword).map_err(|error| {
             let text = error.to_string();
             let why = text
                 .rsplit_once("': ")
