@@ -12,7 +12,7 @@
 //! `HTTP-request-denied`.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ use hyper::client::conn::http1;
 use hyper::rt::{Read, Write};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
@@ -50,6 +50,10 @@ pub(crate) const MAX_CONNECTIONS: usize = 64;
 const CONNECT: Duration = Duration::from_secs(10);
 /// Bytes of a response's head.
 const MAX_HEAD: usize = 64 * 1024;
+
+/// Turns at looking names up, for the whole process. The system's lookup holds a
+/// thread until it is done, whoever still waits for it.
+static RESOLVING: Semaphore = Semaphore::const_new(32);
 
 type GuestBody = UnsyncBoxBody<Bytes, Error>;
 type Ending = Box<dyn Future<Output = Result<(), Error>> + Send>;
@@ -246,8 +250,19 @@ impl Target {
 
     /// The addresses behind the name that may be connected to.
     async fn addresses(&self) -> Result<Vec<SocketAddr>, Error> {
-        let found = tokio::net::lookup_host((self.bare_host(), self.port)).await;
-        let all: Vec<SocketAddr> = found.map_err(Error::Connect)?.collect();
+        let all = match self.bare_host().parse() {
+            Ok(address) => vec![SocketAddr::new(address, self.port)],
+            Err(_) => {
+                let name = (self.bare_host().to_owned(), self.port);
+                let found = in_turn(&RESOLVING, move || {
+                    (&*name.0, name.1).to_socket_addrs().map(Iterator::collect)
+                });
+                found
+                    .await
+                    .map_err(Error::Connect)?
+                    .map_err(Error::Connect)?
+            }
+        };
         if all.is_empty() {
             return Err(Error::DestinationNotFound);
         }
@@ -268,6 +283,20 @@ impl Target {
             Reach::Never => false,
         }
     }
+}
+
+/// Does what blocks on a thread that has a turn. Giving up waiting gives up a
+/// turn only once the thread is done.
+async fn in_turn<T: Send + 'static>(
+    turns: &'static Semaphore,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    let turn = turns.acquire().await.map_err(io::Error::other)?;
+    let done = tokio::task::spawn_blocking(move || {
+        let _turn: SemaphorePermit<'static> = turn;
+        work()
+    });
+    done.await.map_err(io::Error::other)
 }
 
 /// An absent port is the scheme's; one that is there must be a number.
@@ -481,6 +510,19 @@ mod tests {
         ] {
             assert!(target(method, uri).is_err(), "{method} {uri}");
         }
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_a_lookup_keeps_its_turn_until_the_thread_is_free() {
+        static TURNS: Semaphore = Semaphore::const_new(1);
+        let wait = Duration::from_millis(20);
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let first = in_turn(&TURNS, move || ended.recv().is_ok());
+        assert!(tokio::time::timeout(wait, first).await.is_err());
+        let second = in_turn(&TURNS, || true);
+        assert!(tokio::time::timeout(wait, second).await.is_err());
+        end.send(()).unwrap();
+        assert!(in_turn(&TURNS, || true).await.unwrap());
     }
 
     #[tokio::test]
