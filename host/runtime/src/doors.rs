@@ -186,9 +186,17 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     header::UPGRADE,
 ];
 
-/// Takes out what concerns the connection.
+/// Takes out what concerns the connection: these, and what `Connection` names.
+/// What proxies tell of the client stays: that is not the client's to take out.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    for name in &HOP_BY_HOP {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|part| HeaderName::from_bytes(part.trim_ascii()).ok())
+        .filter(|name| *name != header::FORWARDED && !name.as_str().starts_with("x-forwarded-"))
+        .collect();
+    for name in named.iter().chain(&HOP_BY_HOP) {
         headers.remove(name);
     }
 }
@@ -204,4 +212,30 @@ pub(crate) fn check_head(status: u16, headers: &mut HeaderMap) -> Result<http::S
     strip_hop_by_hop(headers);
     credentials::strip_response(headers);
     Ok(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_connection_header_names_stays_on_the_connection() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "close, X-Own"),
+            ("connection", "x-forwarded-for, x-other"),
+            ("te", "trailers"),
+            ("x-own", "1"),
+            ("x-other", "2"),
+            ("x-forwarded-for", "192.0.2.1"),
+            ("accept", "*/*"),
+        ] {
+            let name = HeaderName::from_static(name);
+            headers.append(name, http::HeaderValue::from_static(value));
+        }
+        strip_hop_by_hop(&mut headers);
+        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["accept", "x-forwarded-for"]);
+    }
 }
