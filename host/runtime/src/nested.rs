@@ -27,6 +27,10 @@ pub(crate) const MAX_DEPTH: u8 = 8;
 /// cannot keep the others from calling.
 pub(crate) const SHARE: usize = NESTED as usize / 2;
 
+/// Bytes of the arguments of a nested call together, and of its result: they are
+/// read where other calls wait.
+const MAX_JSON: usize = 1024 * 1024;
+
 /// Finds the plugin that has a function now.
 pub type FindFunction = Arc<dyn Fn(&str) -> Option<Plugin> + Send + Sync>;
 
@@ -74,6 +78,11 @@ impl InstanceState {
         kwargs: String,
     ) -> Pin<Box<dyn Future<Output = Answer> + Send + '_>> {
         Box::pin(async move {
+            if args.len().saturating_add(kwargs.len()) > MAX_JSON {
+                return Err(NestedError::Invalid(
+                    "`args` and `kwargs` have more than 1 MiB together",
+                ));
+            }
             if !is_json(&args, '[') {
                 return Err(NestedError::Invalid("`args` is not a JSON array"));
             }
@@ -165,6 +174,10 @@ impl InstanceState {
         let limit = budget.response_bytes;
         let result = function::conclude(shared, &watch, &call.name, limit, answer?)?;
         match &result {
+            Ok(json) if json.len() > MAX_JSON => {
+                let why = "its result has more than the 1 MiB that guests pass to each other";
+                Err(doors::invalid(shared, &watch, why).into())
+            }
             Ok(json) if serde_json::from_str::<IgnoredAny>(json).is_err() => {
                 Err(doors::invalid(shared, &watch, "its result is not JSON").into())
             }
@@ -175,9 +188,8 @@ impl InstanceState {
     /// The budget of a called plugin, within what this call has left.
     fn budget_left(&self, of: &Budget) -> Budget {
         let (host_calls, host_call_bytes) = self.quota.left();
-        let cpu = self.shared.budget.cpu.saturating_sub(self.clock.spent());
         Budget {
-            cpu: of.cpu.min(cpu),
+            cpu: of.cpu.min(self.cpu_left()),
             wall: of.wall.min(self.call.time_left()),
             host_calls: of.host_calls.min(host_calls),
             host_call_bytes: of.host_call_bytes.min(host_call_bytes),

@@ -64,6 +64,9 @@ pub(crate) struct Call {
     pub(crate) caller: Option<Caller>,
     /// Calls around it: none around a client's.
     pub(crate) depth: u8,
+    /// What it may compute, which is less than its plugin's budget where the
+    /// guest before has spent some.
+    cpu: Duration,
     /// When the call is cut.
     deadline: Instant,
 }
@@ -117,6 +120,7 @@ pub(crate) fn store(
             users: context.users,
             caller: None,
             depth: 0,
+            cpu: budget.cpu,
             deadline,
         },
         clock: Arc::clone(&watch.clock),
@@ -171,6 +175,7 @@ pub(crate) fn renew(
         users: context.users,
         caller: None,
         depth: 0,
+        cpu: budget.cpu,
         deadline,
     };
     state.clock = Arc::clone(&watch.clock);
@@ -208,6 +213,11 @@ impl InstanceState {
             return Err(Spent::DescribeOnly);
         }
         self.quota.call(bytes)
+    }
+
+    /// What the guest may still compute.
+    pub(crate) fn cpu_left(&self) -> Duration {
+        self.call.cpu.saturating_sub(self.clock.spent())
     }
 
     /// Counts the bytes of a host call's answer.

@@ -480,3 +480,45 @@ async fn a_response_over_the_budget_is_not_sent() {
     let error = get(&plugin, "/hostile/big-response").await.unwrap_err();
     assert!(matches!(error, CallError::InvalidResponse(_)), "{error}");
 }
+
+#[tokio::test]
+async fn what_is_left_of_cpu_goes_down_with_each_level() {
+    let runtime = runtime(budget(BudgetOverrides {
+        cpu_ms: Some(6_000),
+        ..BudgetOverrides::default()
+    }));
+    let Some(inner) = load(&runtime, "fixture-capabilities").await else {
+        return;
+    };
+    let policy = Policy {
+        allow: Allow::Everything,
+        budget: Some(BudgetOverrides {
+            cpu_ms: Some(300),
+            ..BudgetOverrides::default()
+        }),
+        ..Policy::default()
+    };
+    let wasm = guest("fixture-capabilities").unwrap();
+    let outer = runtime.load("outer", wasm, None, policy).await.unwrap();
+    runtime.find_functions_by(std::sync::Arc::new(move |_| Some(inner.clone())));
+
+    // The outer has 300 ms, and so has all that it calls, though the inner's own
+    // budget, which its second call would have, is 20 times that.
+    let loops = r#"{"do": "call", "function": "loops", "args": [], "kwargs": {}}"#;
+    let steps =
+        format!(r#"{{"do": "call", "function": "steps", "args": [[{loops}]], "kwargs": {{}}}}"#);
+    let start = Instant::now();
+    let answer = outer
+        .run("steps", format!("[[{steps}]]"), "{}".to_owned(), context())
+        .await;
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(4), "{took:?} {answer:?}");
+    let cut = match &answer {
+        Ok(Ok(text)) => text.contains("timeout"),
+        other => matches!(other, Err(CallError::Deadline)),
+    };
+    assert!(
+        cut && took > Duration::from_millis(200),
+        "{took:?} {answer:?}"
+    );
+}
