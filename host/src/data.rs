@@ -7,6 +7,7 @@ mod file;
 mod import;
 mod progress;
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -85,11 +86,12 @@ async fn open_for_export(
     if !path.try_exists().context("cannot look for the store")? {
         bail!("there is no store at {}", path.display());
     }
+    Snapshot::remove_left_over(&config.data.dir);
     if !offline::is_in_use(&path)? {
         return Ok((open_embedded(config, &path)?, None));
     }
     let snapshot = Snapshot::make(&config.data.dir)?;
-    let copy = snapshot.0.join("documents.db");
+    let copy = snapshot.dir.join("documents.db");
     let (from, to) = (path, copy.clone());
     tokio::task::spawn_blocking(move || offline::backup(&from, &to, false, &mut |_, _| {}))
         .await?
@@ -142,20 +144,61 @@ fn refuse_in_use(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A private folder that is removed in the end.
-struct Snapshot(PathBuf);
+/// A private folder that is removed in the end, or, after a kill, by the next
+/// export. A lock on a file in it says that it is in use.
+struct Snapshot {
+    dir: PathBuf,
+    _lock: File,
+}
 
 impl Snapshot {
     fn make(data_dir: &Path) -> anyhow::Result<Self> {
-        let dir = data_dir.join(format!("export-{}.tmp", std::process::id()));
-        config::private_dir(&dir)?;
-        Ok(Self(dir))
+        loop {
+            let random = getrandom::u64().context("the system has no randomness")?;
+            let dir = data_dir.join(format!("export-{random:016x}.tmp"));
+            config::private_dir(&dir)?;
+            // Another export may take the folder for a left-over until it is
+            // locked; who has the lock of a folder that is there keeps it.
+            match Self::lock(&dir) {
+                Ok(Some(lock)) if dir.is_dir() => return Ok(Self { dir, _lock: lock }),
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error)
+                        .with_context(|| format!("cannot use the folder {}", dir.display()));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The folder's lock, unless somebody has it.
+    fn lock(dir: &Path) -> std::io::Result<Option<File>> {
+        let mut options = File::options();
+        options.create(true).truncate(false).write(true);
+        let file = options.open(dir.join("lock"))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    /// Removes what exports that were killed left behind. Best effort.
+    fn remove_left_over(data_dir: &Path) {
+        let entries = std::fs::read_dir(data_dir).into_iter().flatten().flatten();
+        for entry in entries {
+            let name = entry.file_name();
+            let name = name.to_str().unwrap_or_default();
+            let is_copy = name.starts_with("export-") && name.ends_with(".tmp");
+            if is_copy && let Ok(Some(_lock)) = Self::lock(&entry.path()) {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
     }
 }
 
 impl Drop for Snapshot {
     fn drop(&mut self) {
         // Nobody is left to be told; the name says what it is.
-        let _ = std::fs::remove_dir_all(&self.0);
+        let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
