@@ -21,6 +21,9 @@ const MAX_CONTENTS: u64 = 64 << 20;
 /// Bytes that are read at once.
 const BUFFER: usize = 1 << 20;
 
+/// What is told when the check before a `--drop` finds something.
+const UNTOUCHED: &str = "nothing was dropped or imported";
+
 const HINT: &str = "--drop replaces what is there, --upsert adds to it and continues an import that was broken off";
 
 /// Imports the chosen collections, or all that the source has.
@@ -34,23 +37,33 @@ pub(super) async fn run(
         store,
         existing,
         chosen,
+        only_checks: false,
         collections: 0,
         total: Loaded::default(),
     };
-    if source == Path::new("-") {
+    // A pipe can be read but once.
+    let is_pipe = source == Path::new("-");
+    if existing == Existing::Drop && !is_pipe && (source.is_dir() || source.is_file()) {
+        let mut check = Import {
+            only_checks: true,
+            ..import
+        };
+        check.whole(source).await.context(UNTOUCHED)?;
+        import = Import {
+            only_checks: false,
+            collections: 0,
+            total: Loaded::default(),
+            ..check
+        };
+    }
+    if is_pipe {
         let stdin = BufReader::with_capacity(BUFFER, std::io::stdin().lock());
         import
             .stream(Lines::new(stdin))
             .await
             .context("standard input")?;
-    } else if source.is_dir() {
-        import.folder(source).await?;
     } else {
-        let file = open(source)?;
-        import
-            .stream(Lines::new(file))
-            .await
-            .with_context(|| source.display().to_string())?;
+        import.whole(source).await?;
     }
     let mut text = format!(
         "imported {} in {}",
@@ -67,11 +80,24 @@ struct Import<'a> {
     store: &'a dyn TransferStore,
     existing: Existing,
     chosen: &'a [String],
+    /// Reads all, and leaves the store alone.
+    only_checks: bool,
     collections: u64,
     total: Loaded,
 }
 
 impl<'a> Import<'a> {
+    /// A folder, or a file.
+    async fn whole(&mut self, source: &Path) -> anyhow::Result<()> {
+        if source.is_dir() {
+            return self.folder(source).await;
+        }
+        let file = open(source)?;
+        self.stream(Lines::new(file))
+            .await
+            .with_context(|| source.display().to_string())
+    }
+
     /// The files of an export.
     async fn folder(&mut self, dir: &Path) -> anyhow::Result<()> {
         let path = dir.join(CONTENTS);
@@ -122,12 +148,12 @@ impl<'a> Import<'a> {
         meta: &CollectionMeta,
         mut lines: Lines<R>,
     ) -> anyhow::Result<u64> {
-        let mut loader = self.begin(&meta.name).await?;
+        let mut target = self.begin(&meta.name).await?;
         let mut shown = Progress::new();
         while let Some((number, text)) = lines.next()? {
-            add(&mut loader, number, text, &meta.name, &mut shown).await?;
+            target.add(number, text, &meta.name, &mut shown).await?;
         }
-        let loaded = loader.finish(meta).await?;
+        let loaded = target.finish(meta).await?;
         self.count(loaded);
         Ok(loaded.documents)
     }
@@ -135,7 +161,7 @@ impl<'a> Import<'a> {
     /// Lines that say themselves where they belong, or all belong to the one
     /// collection that was named.
     async fn stream<R: BufRead>(&mut self, mut lines: Lines<R>) -> anyhow::Result<()> {
-        let mut target: Option<(Loader<'a>, CollectionMeta)> = None;
+        let mut target: Option<(Target<'a>, CollectionMeta)> = None;
         let mut shown = Progress::new();
         let mut has_marks = false;
         let mut ended = false;
@@ -169,14 +195,27 @@ impl<'a> Import<'a> {
                         };
                         target = Some((self.begin(name).await?, meta));
                     }
-                    if let Some((loader, meta)) = &mut target {
-                        add(loader, number, text, &meta.name, &mut shown).await?;
+                    if let Some((target, meta)) = &mut target {
+                        target.add(number, text, &meta.name, &mut shown).await?;
                     }
                 }
             }
         }
+        let cut_off = has_marks && !ended;
+        if let Some((Target::Store(loader), meta)) = &target
+            && cut_off
+            && loader.is_untouched()
+        {
+            bail!(
+                "the text was cut off: its end is missing. The collection {} is as it was",
+                meta.name
+            );
+        }
         self.end(target.take()).await?;
-        if has_marks && !ended {
+        if cut_off && self.only_checks {
+            bail!("the text was cut off: its end is missing");
+        }
+        if cut_off {
             bail!("the text was cut off: its end is missing. What was there is imported");
         }
         Ok(())
@@ -186,18 +225,22 @@ impl<'a> Import<'a> {
         self.chosen.is_empty() || self.chosen.iter().any(|chosen| chosen == name)
     }
 
-    async fn begin(&self, name: &str) -> anyhow::Result<Loader<'a>> {
+    async fn begin(&self, name: &str) -> anyhow::Result<Target<'a>> {
+        if self.only_checks {
+            return Ok(Target::Check(self.store, Loaded::default()));
+        }
         Loader::start(self.store, name, self.existing)
             .await
+            .map(Target::Store)
             .map_err(|error| match error {
                 TransferError::Occupied(_) => anyhow::anyhow!("{error}: {HINT}"),
                 other => other.into(),
             })
     }
 
-    async fn end(&mut self, target: Option<(Loader<'a>, CollectionMeta)>) -> anyhow::Result<()> {
-        if let Some((loader, meta)) = target {
-            let loaded = loader.finish(&meta).await.map_err(|error| match error {
+    async fn end(&mut self, target: Option<(Target<'a>, CollectionMeta)>) -> anyhow::Result<()> {
+        if let Some((target, meta)) = target {
+            let loaded = target.finish(&meta).await.map_err(|error| match error {
                 // The line says where it is.
                 TransferError::Line { .. } => anyhow::Error::from(error),
                 _ => anyhow::Error::from(error).context(format!("the collection {}", meta.name)),
@@ -214,24 +257,54 @@ impl<'a> Import<'a> {
     }
 }
 
-async fn add(
-    loader: &mut Loader<'_>,
-    number: u64,
-    text: &[u8],
-    name: &str,
-    shown: &mut Progress,
-) -> anyhow::Result<()> {
-    let document = match line::read(text) {
-        Ok(document) => document,
-        Err(reason) => {
-            // What came before a bad line is in, whatever is bad about it.
-            loader.flush().await?;
-            return Err(TransferError::Line { number, reason }.into());
+/// Where the documents of a collection go.
+enum Target<'a> {
+    Store(Loader<'a>),
+    /// Nowhere: they are only read, for a store.
+    Check(&'a dyn TransferStore, Loaded),
+}
+
+impl Target<'_> {
+    async fn add(
+        &mut self,
+        number: u64,
+        text: &[u8],
+        name: &str,
+        shown: &mut Progress,
+    ) -> anyhow::Result<()> {
+        let document = match line::read(text) {
+            Ok(document) => document,
+            Err(reason) => {
+                // What came before a bad line is in, whatever is bad about it.
+                if let Self::Store(loader) = self {
+                    loader.end_early().await?;
+                }
+                return Err(TransferError::Line { number, reason }.into());
+            }
+        };
+        match self {
+            Self::Store(loader) => {
+                let documents = loader.push(number, document).await?;
+                shown.show(|| format!("{name}: {}", count(documents, "document")));
+            }
+            Self::Check(store, read) => {
+                if let Some(reason) = store.would_change(&document) {
+                    return Err(TransferError::Line { number, reason }.into());
+                }
+                read.documents += 1;
+                let documents = read.documents;
+                shown.show(|| format!("{name}: {} checked", count(documents, "document")));
+            }
         }
-    };
-    let documents = loader.push(number, document).await?;
-    shown.show(|| format!("{name}: {}", count(documents, "document")));
-    Ok(())
+        Ok(())
+    }
+
+    async fn finish(self, meta: &CollectionMeta) -> Result<Loaded, TransferError> {
+        match self {
+            Self::Store(loader) => loader.finish(meta).await,
+            Self::Check(_, read) => Ok(read),
+        }
+    }
 }
 
 /// A line of a stream that is no document.

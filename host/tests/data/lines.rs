@@ -1,7 +1,9 @@
 //! What an import does with each kind of text.
 
-use bson::doc;
-use coglex_services::storage::Find;
+use bson::raw::CString;
+use bson::{RawDocumentBuf, doc};
+use coglex_services::storage::transfer::line;
+use coglex_services::storage::{Find, IndexSpec};
 use futures_util::TryStreamExt as _;
 use serde_json::json;
 
@@ -64,6 +66,8 @@ fn a_bad_line_is_named_and_the_import_can_be_repeated() {
             &[&["import", "in.jsonl", "--collection", "c"], more].concat(),
         )
     };
+    let nothing = "{\"$collection\": \"c\"}\n{\"$end\": {}}\n";
+    std::fs::write(dir.join("empty.jsonl"), nothing).unwrap();
     for (line, says) in [
         ("{\"_id\": 2", "in.jsonl: line 3: not valid JSON"),
         ("{\"a\": 2}", "in.jsonl: line 3: the document has no `_id`"),
@@ -82,7 +86,8 @@ fn a_bad_line_is_named_and_the_import_can_be_repeated() {
         ("{\"_id\": {\"$oid\": 1}}", "in.jsonl: line 3: at `_id`"),
     ] {
         let text = format!("{{\"_id\": 1}}\n\n{line}\n{{\"_id\": 4}}\n");
-        let error = import(&text, &["--drop"]).refused();
+        run(dir, &["import", "empty.jsonl", "--drop"]).ok();
+        let error = import(&text, &[]).refused();
         assert!(error.contains(says), "{line}: {error}");
         assert_eq!(stored(dir, "c"), [doc! { "_id": 1 }], "{line}");
     }
@@ -114,6 +119,100 @@ fn a_bad_line_is_named_and_the_import_can_be_repeated() {
     );
     let both = import("", &["--upsert", "--drop"]).refused();
     assert!(both.contains("cannot be used with"), "{both}");
+}
+
+#[test]
+fn a_document_that_cannot_be_replaced_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let old = [doc! { "_id": 1, "b": 1 }, doc! { "_id": 2, "b": 2 }];
+    with_store(dir, async |store| {
+        let unique = IndexSpec {
+            name: None,
+            keys: doc! { "b": 1 },
+            unique: true,
+            sparse: false,
+            expire_after: None,
+        };
+        store.create_index("c", unique).await.unwrap();
+        store
+            .insert("c", old.iter().cloned().map(raw).collect())
+            .await
+            .unwrap();
+    });
+    // Two fields of one name, which only an insert takes.
+    let mut twice = RawDocumentBuf::new();
+    for (name, value) in [("_id", 1), ("b", 2), ("x", 1), ("x", 2)] {
+        twice.append(CString::try_from(name).unwrap(), value);
+    }
+    let mut line = Vec::new();
+    line::write(&twice, &mut line);
+    let error = run_with(
+        coglex(dir),
+        &["import", "-", "--collection", "c", "--upsert"],
+        &line,
+    );
+    let error = error.refused();
+    assert!(
+        error.contains("line 1: duplicate key for index b_1"),
+        "{error}"
+    );
+    let mut there = stored(dir, "c");
+    there.sort_by_key(|document| document.get_i32("_id").unwrap());
+    assert_eq!(there, old);
+}
+
+#[test]
+fn nothing_is_dropped_for_a_text_that_cannot_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let old = [doc! { "_id": "old" }];
+    with_store(dir, async |store| {
+        store.insert("c", vec![raw(old[0].clone())]).await.unwrap();
+    });
+    // More than a batch, then a line that is no document.
+    let late = (0..1_500).fold(String::new(), |text, n| {
+        text + &format!("{{\"_id\":{n}}}\n")
+    });
+    let late = late + "rubbish\n";
+    let cut = "{\"$collection\": \"c\"}\n{\"_id\": 1}\n";
+    for (text, named, says) in [
+        (
+            &b"\x1f\x8b\x08\0compressed\n\xff"[..],
+            true,
+            "line 1: not valid",
+        ),
+        (late.as_bytes(), true, "line 1501: not valid JSON"),
+        (b"{\"_id\": 1}\n{\"_id\"", true, "line 2: not valid JSON"),
+        (cut.as_bytes(), false, "cut off: its end is missing"),
+    ] {
+        std::fs::write(dir.join("in"), text).unwrap();
+        let named = match named {
+            true => &["--collection", "c"][..],
+            false => &[],
+        };
+        let file = [&["import", "in", "--drop"], named].concat();
+        let error = run(dir, &file).refused();
+        assert!(
+            error.contains(says) && error.contains("nothing was dropped"),
+            "{error}"
+        );
+        assert_eq!(stored(dir, "c"), old, "{says}");
+        if text.len() > 1_000 {
+            continue;
+        }
+        // A pipe is read but once: its first batch decides.
+        let pipe = [&["import", "-", "--drop"], named].concat();
+        let error = run_with(coglex(dir), &pipe, text).refused();
+        assert!(error.contains(says), "{error}");
+        assert_eq!(stored(dir, "c"), old, "{says}");
+    }
+    let folder = dir.join("out");
+    run(dir, &["export", "out"]).ok();
+    std::fs::write(folder.join("c.jsonl"), "").unwrap();
+    let error = run(dir, &["import", "out", "--drop"]).refused();
+    assert!(error.contains("a part is missing"), "{error}");
+    assert_eq!(stored(dir, "c"), old);
 }
 
 #[test]
@@ -218,7 +317,19 @@ fn a_store_that_a_server_uses_is_exported_and_not_imported_into() {
     let dir = server.dir.path();
     let account = json!({"_key": "ann", "_password": "correct horse", "document": {}});
     api.post("/service/auth/v1/signup/users/", &account).json();
+    // What a killed export left, and the copy of one that is at work.
+    let data = dir.join("coglex-data");
+    let (killed, at_work) = (data.join("export-1.tmp"), data.join("export-2.tmp"));
+    for folder in [&killed, &at_work] {
+        std::fs::create_dir(folder).unwrap();
+        std::fs::write(folder.join("documents.db"), "a copy").unwrap();
+    }
+    let lock = std::fs::File::create(at_work.join("lock")).unwrap();
+    lock.lock().unwrap();
     let text = run(dir, &["export", "-", "--collection", "users"]).ok();
+    assert!(!killed.exists() && at_work.join("documents.db").exists());
+    drop(lock);
+    std::fs::remove_dir_all(&at_work).unwrap();
     assert!(
         text.contains("\"_password\":\"$argon2id$"),
         "hidden fields are there: {text}"

@@ -16,7 +16,7 @@ const BATCH_BYTES: usize = 4 << 20;
 pub enum Existing {
     /// They stop the import before it begins.
     Refuse,
-    /// Their collection is dropped first.
+    /// Their collection is dropped before the first batch goes in.
     Drop,
     /// They stay; those with an `_id` that comes again are replaced.
     Upsert,
@@ -36,6 +36,8 @@ pub struct Loader<'s> {
     store: &'s dyn TransferStore,
     collection: String,
     existing: Existing,
+    /// The collection is still to be dropped: nothing of the new text is in.
+    drops: bool,
     batch: Vec<RawDocumentBuf>,
     /// The line of each document of the batch.
     lines: Vec<u64>,
@@ -44,23 +46,21 @@ pub struct Loader<'s> {
 }
 
 impl<'s> Loader<'s> {
-    /// Makes room for what comes, as `existing` says.
+    /// Looks whether there is room for what comes, as `existing` says. What is to
+    /// be dropped stays until the first batch is read.
     pub async fn start(
         store: &'s dyn TransferStore,
         collection: &str,
         existing: Existing,
     ) -> Result<Self, TransferError> {
-        match existing {
-            Existing::Refuse if is_occupied(store, collection).await? => {
-                return Err(TransferError::Occupied(collection.to_owned()));
-            }
-            Existing::Drop => store.drop_collection(collection).await?,
-            Existing::Refuse | Existing::Upsert => {}
+        if existing == Existing::Refuse && is_occupied(store, collection).await? {
+            return Err(TransferError::Occupied(collection.to_owned()));
         }
         Ok(Self {
             store,
             collection: collection.to_owned(),
             existing,
+            drops: existing == Existing::Drop,
             batch: Vec::new(),
             lines: Vec::new(),
             bytes: 0,
@@ -75,8 +75,7 @@ impl<'s> Loader<'s> {
         document: RawDocumentBuf,
     ) -> Result<u64, TransferError> {
         if let Some(reason) = self.store.would_change(&document) {
-            // What came before it goes in, as with any other bad line.
-            self.flush().await?;
+            self.end_early().await?;
             return Err(TransferError::Line { number, reason });
         }
         self.bytes += document.as_bytes().len();
@@ -88,11 +87,35 @@ impl<'s> Loader<'s> {
         Ok(self.loaded.documents + self.batch.len() as u64)
     }
 
+    /// Whether the old documents are there still, which are to be dropped.
+    pub fn is_untouched(&self) -> bool {
+        self.drops
+    }
+
+    /// Sends what came before a bad line; but the old documents are not given up
+    /// for less than a batch of new ones.
+    pub async fn end_early(&mut self) -> Result<(), TransferError> {
+        match self.drops {
+            true => Ok(()),
+            false => self.flush().await,
+        }
+    }
+
+    /// Drops what is there, once, if that is what is wanted.
+    async fn make_room(&mut self) -> Result<(), TransferError> {
+        if self.drops {
+            self.store.drop_collection(&self.collection).await?;
+            self.drops = false;
+        }
+        Ok(())
+    }
+
     /// Sends what is left.
-    pub async fn flush(&mut self) -> Result<(), TransferError> {
+    async fn flush(&mut self) -> Result<(), TransferError> {
         if self.batch.is_empty() {
             return Ok(());
         }
+        self.make_room().await?;
         let batch = std::mem::take(&mut self.batch);
         let lines = std::mem::take(&mut self.lines);
         self.bytes = 0;
@@ -118,6 +141,8 @@ impl<'s> Loader<'s> {
     /// older than the schema.
     pub async fn finish(mut self, meta: &CollectionMeta) -> Result<Loaded, TransferError> {
         self.flush().await?;
+        // A collection of no documents, too.
+        self.make_room().await?;
         for index in &meta.indexes {
             let made = self.store.create_index(&self.collection, index.clone());
             made.await.map_err(|error| TransferError::Index {
@@ -205,9 +230,26 @@ impl<'s> Loader<'s> {
         let Some(whole) = whole else {
             // Two fields of one name fit only a raw document, and those can only
             // be inserted.
+            let find = Find {
+                filter: filter.clone(),
+                ..Find::default()
+            };
+            let old = self.store.find(&self.collection, find).await?;
+            let old: Vec<RawDocumentBuf> = old.try_collect().await?;
             self.store.delete(&self.collection, filter, false).await?;
             let insert = self.store.insert(&self.collection, vec![document.clone()]);
-            return insert.await;
+            let inserted = insert.await;
+            if inserted.is_err() {
+                // Refused, by a unique index say: the old one is not lost for it.
+                let back = self.store.load(&self.collection, &old).await;
+                if let Err(Refused { error, .. }) = back {
+                    tracing::error!(
+                        collection = %self.collection,
+                        "a document that could not be replaced could not be put back: {error}"
+                    );
+                }
+            }
+            return inserted;
         };
         let update = Update {
             filter,
