@@ -24,7 +24,7 @@ fn main() -> io::Result<()> {
     let mut instructions = String::from("cargo::rerun-if-changed=build.rs\n");
     for (name, tree) in TREES {
         let _ = writeln!(instructions, "cargo::rerun-if-changed={tree}");
-        embed(name, &here.join(tree), &mut table)?;
+        embed(&here, name, tree, &mut table)?;
     }
     table.push(']');
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
@@ -32,11 +32,17 @@ fn main() -> io::Result<()> {
     io::Write::write_all(&mut io::stdout(), instructions.as_bytes())
 }
 
-/// One file, or the files of a folder in the order of their names.
-fn embed(name: &str, path: &Path, table: &mut String) -> io::Result<()> {
+/// One file, or the files of a folder in the order of their names. Their places
+/// are told from this package's folder, so that a target folder which several
+/// clones share never leads into another clone.
+fn embed(here: &Path, name: &str, tree: &str, table: &mut String) -> io::Result<()> {
+    let path = here.join(tree);
     if !path.is_dir() {
-        let path = path.canonicalize()?;
-        let _ = writeln!(table, "    ({name:?}, include_str!({path:?})),");
+        let place = format!("/{tree}");
+        let _ = writeln!(
+            table,
+            "    ({name:?}, include_str!(concat!(env!(\"CARGO_MANIFEST_DIR\"), {place:?}))),"
+        );
         return Ok(());
     }
     let mut entries = fs::read_dir(path)?
@@ -48,7 +54,12 @@ fn embed(name: &str, path: &Path, table: &mut String) -> io::Result<()> {
         // What editors and interpreters leave behind is not ours.
         let ours = !file.starts_with(['.', '#']) && !file.ends_with('~') && file != "__pycache__";
         if ours {
-            embed(&format!("{name}/{file}"), &path.join(file), table)?;
+            embed(
+                here,
+                &format!("{name}/{file}"),
+                &format!("{tree}/{file}"),
+                table,
+            )?;
         }
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! Where everything is wired: the long-lived parts of a server, made once from
 //! the configuration and shared by every request.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
@@ -113,15 +113,9 @@ impl App {
         self.telemetry.set_filter(&config.log)?;
         let (old, new) = (self.rules.plugins.load_full(), config.plugins.clone());
         let granting = self.rules.granting;
-        let generation = self.plugins.current();
-        let affected: BTreeSet<String> = generation
-            .names()
-            .into_iter()
-            .filter(|name| policy(&old, granting, name) != policy(&new, granting, name))
-            .map(str::to_owned)
-            .collect();
-        self.rules.plugins.store(Arc::new(new));
-        self.plugins.force(affected).await;
+        self.rules.plugins.store(Arc::new(new.clone()));
+        let differs = |name: &str| policy(&old, granting, name) != policy(&new, granting, name);
+        self.plugins.force(differs).await;
         self.plugins.scan().await;
         Ok(())
     }

@@ -139,10 +139,14 @@ impl Registry {
         self.records.load().get(name).cloned()
     }
 
-    /// Loads these plugins again by the next scan, since what the operator lets
-    /// them have has changed.
-    pub async fn force(&self, names: impl IntoIterator<Item = String>) {
-        self.state.lock().await.forced.extend(names);
+    /// Loads those plugins again by the next scan that this is true of, since
+    /// what the operator lets them have has changed. Called after the change:
+    /// whatever was being loaded under the old rules is there by now.
+    pub async fn force(&self, affected: impl Fn(&str) -> bool) {
+        let mut state = self.state.lock().await;
+        let generation = self.current();
+        let names = generation.names().into_iter().filter(|name| affected(name));
+        state.forced.extend(names.map(str::to_owned));
     }
 
     /// Brings what is loaded in line with the folder. A file that failed is tried

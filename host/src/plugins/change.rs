@@ -182,6 +182,8 @@ impl Registry {
     pub async fn remove(&self, name: &str) -> Result<(), ChangeError> {
         let mut state = self.state.lock().await;
         self.known(&state, name)?;
+        // The file first: what cannot be taken away stays deployed.
+        folder::remove(&self.settings.dir, name).await?;
         let deployment = self
             .deployments
             .change(name, |own| {
@@ -191,7 +193,6 @@ impl Registry {
                 own.versions.clear();
             })
             .await?;
-        folder::remove(&self.settings.dir, name).await?;
         self.applied(&mut state, deployment).await;
         drop(state);
         tracing::info!(plugin.name = name, "plugin removed by the operator");
@@ -234,6 +235,10 @@ impl Registry {
     ) -> Result<(), ChangeError> {
         let name = &deployment.name;
         let dir = &self.settings.dir;
+        // It becomes a path, and whoever can write to the database chose it.
+        if !is_plugin_name(name) {
+            return Err(ChangeError::Name);
+        }
         if deployment.removed {
             // A file of a host that never had the deployment is its owner's.
             if last.is_some_and(|last| last.serving.is_some()) && folder::remove(dir, name).await? {
@@ -289,12 +294,15 @@ impl Registry {
         };
         self.deployments.keep(name, &digest, &wasm).await?;
         let deployed = DateTime::now();
+        let before = self.deployment(name);
         let deployment = self
             .deployments
             .change(name, |own| {
                 own.removed = false;
                 own.serving = Some(digest.clone());
-                if matches!(history, History::Add) {
+                // Somebody may have deployed enough since to push it out.
+                let listed = own.versions.iter().any(|own| own.digest == digest);
+                if matches!(history, History::Add) || !listed {
                     if let Some(replaced) = &replaced
                         && !own.versions.iter().any(|v| v.digest == replaced.digest)
                     {
@@ -308,7 +316,20 @@ impl Registry {
                 }
             })
             .await?;
-        let files = aside.place().await?;
+        // Another host may have deleted them meanwhile, when it pushed out an
+        // older deployment of the same bytes. Now that they are named, none does.
+        self.deployments.keep(name, &digest, &wasm).await?;
+        let files = match aside.place().await {
+            Ok(files) => files,
+            Err(error) => {
+                let back = |own: &mut Deployment| {
+                    own.serving = before.as_ref().and_then(|own| own.serving.clone());
+                    own.removed = before.as_ref().is_none_or(|own| own.removed);
+                };
+                self.deployments.change(name, back).await?;
+                return Err(error.into());
+            }
+        };
         state.seen.insert(name.to_owned(), files);
         self.applied(&mut state, deployment).await;
         if state.applied.disabled().contains(name) {

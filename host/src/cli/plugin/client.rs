@@ -38,6 +38,13 @@ pub(super) struct Server {
     key: Secret,
 }
 
+/// Whether a URL's host is the machine that this runs on.
+fn is_this_machine(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let address = bare.parse::<std::net::IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+}
+
 /// The parts of a problem document (RFC 9457) that are told to people.
 #[derive(Deserialize)]
 struct Problem {
@@ -48,9 +55,9 @@ struct Problem {
 impl Server {
     /// The server at `url`, else the one that the configuration describes.
     pub(super) fn open(url: Option<&String>, config: &Config) -> anyhow::Result<Self> {
-        let url = match url {
-            Some(url) => url.clone(),
-            None => local_url(config)?,
+        let (url, configured) = match url {
+            Some(url) => (url.clone(), false),
+            None => (local_url(config)?, true),
         };
         let uri: Uri = url
             .parse()
@@ -62,13 +69,19 @@ impl Server {
         if scheme != Scheme::HTTP && scheme != Scheme::HTTPS {
             bail!("{url:?} is neither http nor https");
         }
-        let configured = config.admin.key.clone();
-        let key = configured.or_else(|| kept_admin_key(&config.data.dir));
-        let key = key.with_context(|| {
-            format!(
+        let near = configured || is_this_machine(authority.host());
+        if !near && scheme == Scheme::HTTP {
+            eprintln!("warning: the admin key goes to {authority} without encryption; use https");
+        }
+        // The key in the data folder is that of a server here, and nobody else's.
+        let kept = || near.then(|| kept_admin_key(&config.data.dir)).flatten();
+        let key = config.admin.key.clone().or_else(kept);
+        let key = key.with_context(|| match near {
+            true => format!(
                 "there is no admin key: set COGLEX_ADMIN_KEY, or name the server's data folder with --data-dir ({} has none)",
                 config.data.dir.display()
-            )
+            ),
+            false => format!("there is no admin key for {authority}: set COGLEX_ADMIN_KEY"),
         })?;
         let base = parts.path_and_query.map(|path| path.path().to_owned());
         let base = base.unwrap_or_default().trim_end_matches('/').to_owned();
@@ -254,4 +267,24 @@ fn local_url(config: &Config) -> anyhow::Result<String> {
         host => host.to_owned(),
     };
     Ok(format!("http://{host}:{}", config.server.port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_is_this_machine() {
+        for host in ["localhost", "LocalHost", "127.0.0.1", "127.9.9.9", "[::1]"] {
+            assert!(is_this_machine(host), "{host}");
+        }
+        for host in [
+            "example.com",
+            "localhost.example.com",
+            "10.0.0.1",
+            "127.0.0.1.test",
+        ] {
+            assert!(!is_this_machine(host), "{host}");
+        }
+    }
 }
