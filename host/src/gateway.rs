@@ -48,7 +48,9 @@ pub(crate) async fn handle(
     let params = decode(params)?;
     let users = check_guards(&state, &entry, &credentials).await?;
     let limit = check_rate(&state, &entry, &users, &origin, request.headers())?;
-    check_input(&entry, &request)?;
+    let uri = request.uri().clone();
+    check_query(&entry, uri.query().unwrap_or_default()).await?;
+    check_media_type(&entry, &request)?;
     let method = request.method().clone();
     let hints = entry.route.terms.cache;
     let if_none_match = hints.and_then(|_| request.headers().get(header::IF_NONE_MATCH).cloned());
@@ -194,28 +196,36 @@ fn client_address(peer: IpAddr, headers: &HeaderMap, trusted_proxies: usize) -> 
     let Some(nth) = trusted_proxies.checked_sub(1) else {
         return peer;
     };
-    let hops: Vec<&str> = headers
+    // Each part is a hop, whatever is in it: left out, what a client has written
+    // would move up to where a proxy writes.
+    let hops: Vec<&[u8]> = headers
         .get_all(X_FORWARDED_FOR)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .collect();
     hops.iter()
         .rev()
         .nth(nth)
+        .and_then(|part| std::str::from_utf8(part).ok())
         .and_then(|text| text.trim().parse().ok())
         .unwrap_or(peer)
 }
 
-/// What can be said of the input before the body is read.
-fn check_input(entry: &Entry, request: &Request) -> Result<(), ApiError> {
-    let terms = &entry.route.terms;
-    if let Some(schema) = &terms.query {
-        let mismatches = schema.mismatches(request.uri().query().unwrap_or_default())?;
-        if !mismatches.is_empty() {
-            return Err(mismatch("query", &mismatches));
-        }
+/// Whether the query is what the route takes.
+async fn check_query(entry: &Entry, query: &str) -> Result<(), ApiError> {
+    let Some(schema) = &entry.route.terms.query else {
+        return Ok(());
+    };
+    let mismatches = schema.mismatches(query).await?;
+    match mismatches.is_empty() {
+        true => Ok(()),
+        false => Err(mismatch("query", &mismatches)),
     }
+}
+
+/// What can be said of the body before it is read.
+fn check_media_type(entry: &Entry, request: &Request) -> Result<(), ApiError> {
+    let terms = &entry.route.terms;
     if !terms.media_types.is_empty() && !request.body().is_end_stream() {
         let content_type = request.headers().get(header::CONTENT_TYPE);
         if !terms.takes(content_type.and_then(|value| value.to_str().ok())) {
@@ -377,10 +387,13 @@ mod tests {
 
     #[test]
     fn only_trusted_proxies_tell_who_the_client_is() {
-        let check = |forwarded: &[&'static str], trusted: usize, expected: &str| {
+        let check = |forwarded: &[&str], trusted: usize, expected: &str| {
             let mut headers = HeaderMap::new();
             for value in forwarded {
-                headers.append(X_FORWARDED_FOR, HeaderValue::from_static(value));
+                headers.append(
+                    X_FORWARDED_FOR,
+                    HeaderValue::from_bytes(value.as_bytes()).unwrap(),
+                );
             }
             let peer = "10.0.0.1".parse().unwrap();
             let found = client_address(peer, &headers, trusted);
@@ -392,6 +405,9 @@ mod tests {
         check(&["1.1.1.1, 192.0.2.1", "10.0.0.2"], 2, "192.0.2.1");
         check(&["1.1.1.1"], 2, "10.0.0.1");
         check(&["nonsense"], 1, "10.0.0.1");
+        // A line that is not text: what the proxy added to it counts.
+        check(&["1.1.1.1", "\u{e9}, 192.0.2.1"], 1, "192.0.2.1");
+        check(&["1.1.1.1", "192.0.2.1, \u{e9}"], 1, "10.0.0.1");
         check(&[], 1, "10.0.0.1");
     }
 

@@ -13,9 +13,11 @@ mod size;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use jsonschema::{Draft, PatternOptions, Validator};
+use jsonschema::{Draft, PatternOptions, ValidationError, Validator};
 use serde_json::Value;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::error::CallError;
 
@@ -25,8 +27,11 @@ pub use query::QuerySchema;
 pub(crate) const MAX_TEXT: usize = 64 * 1024;
 /// Subschemas, references written out.
 const MAX_SIZE: u64 = 2_000;
-/// Subschemas times parts of the value. Some 50 ns each, so a second at most.
-const MAX_WORK: u64 = 20_000_000;
+/// Subschemas times parts of the value. Some 50 ns each, so half a second at most.
+const MAX_WORK: u64 = 10_000_000;
+/// Up to here all mismatches are collected, which takes some hundred bytes for
+/// each; where more could be wrong, the first is all that is looked for.
+const MAX_COLLECTED: u64 = 20_000;
 /// What is checked on the spot; more goes to the blocking pool.
 const WORK_ASIDE: u64 = 50_000;
 /// As [`WORK_ASIDE`], for parsing.
@@ -36,6 +41,12 @@ const MAX_PATTERN: usize = 256 * 1024;
 /// Mismatches that a client is told of.
 const MAX_MISMATCHES: usize = 10;
 const MAX_DETAIL: usize = 300;
+/// How long a large check waits for its turn.
+const TURN_WAIT: Duration = Duration::from_secs(5);
+
+/// Turns at large checks, for the whole process: parsed, a body takes up to some
+/// thirty times its bytes.
+static TURNS: Semaphore = Semaphore::const_new(2);
 
 /// Where a value does not fit a schema, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +66,8 @@ pub struct Schema(Arc<Inner>);
 struct Inner {
     source: Value,
     size: u64,
+    /// Whether there is a keyword whose one error is made of several.
+    several: bool,
     validator: Validator,
 }
 
@@ -88,9 +101,13 @@ impl Schema {
                 let at = error.instance_path().to_string();
                 clip(format!("that is not valid at {at:?}: {}", error.masked()))
             })?;
+        let plain = source.to_string();
+        let several = ["\"anyOf\"", "\"oneOf\"", "\"unevaluated"];
+        let several = several.iter().any(|name| plain.contains(name));
         Ok(Self(Arc::new(Inner {
             source,
             size,
+            several,
             validator,
         })))
     }
@@ -119,17 +136,11 @@ impl Schema {
             }
         }
         let schema = self.clone();
-        let aside = tokio::task::spawn_blocking(move || {
+        let aside = aside(move || {
             let checked = schema.parse_and_check(&body, MAX_WORK);
             (body, checked.unwrap_or(Err(CallError::PayloadTooLarge)))
         });
-        match aside.await {
-            Ok(checked) => checked,
-            Err(error) => {
-                tracing::error!(%error, "a body could not be checked");
-                (Vec::new(), Err(CallError::Unavailable))
-            }
-        }
+        aside.await.unwrap_or_else(|error| (Vec::new(), Err(error)))
     }
 
     /// Nothing where it would be more work than `limit`.
@@ -154,23 +165,57 @@ impl Schema {
     }
 
     fn find(&self, value: &Value) -> Vec<Mismatch> {
-        if self.0.validator.is_valid(value) {
+        let validator = &self.0.validator;
+        if validator.is_valid(value) {
             return Vec::new();
         }
-        let errors = self.0.validator.iter_errors(value);
-        errors
-            .take(MAX_MISMATCHES)
-            .map(|error| Mismatch {
-                path: error.instance_path().to_string(),
-                rule: error.kind().keyword().to_owned(),
-                detail: clip(error.masked_with("the value").to_string()),
-            })
-            .collect()
+        let told = |error: ValidationError<'_>| Mismatch {
+            path: error.instance_path().to_string(),
+            rule: error.kind().keyword().to_owned(),
+            detail: clip(error.masked_with("the value").to_string()),
+        };
+        // The iterator has collected all errors before it gives the first.
+        if self.work(value) <= MAX_COLLECTED {
+            let errors = validator.iter_errors(value);
+            return errors.take(MAX_MISMATCHES).map(told).collect();
+        }
+        let first = match self.0.several {
+            true => None,
+            false => validator.validate(value).err().map(told),
+        };
+        vec![first.unwrap_or_else(|| Mismatch {
+            path: String::new(),
+            rule: "schema".to_owned(),
+            detail: "it is too large to say where".to_owned(),
+        })]
     }
 
     fn work(&self, value: &Value) -> u64 {
         self.0.size.saturating_mul(size::parts(value))
     }
+}
+
+/// Does a large check on the blocking pool, when it is its turn. The turn goes
+/// along: a client that hangs up does not end what runs there.
+async fn aside<T: Send + 'static>(
+    check: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, CallError> {
+    let turn = turn().await?;
+    let checked = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        check()
+    });
+    checked.await.map_err(|error| {
+        tracing::error!(%error, "an input could not be checked");
+        CallError::Unavailable
+    })
+}
+
+async fn turn() -> Result<SemaphorePermit<'static>, CallError> {
+    let turn = tokio::time::timeout(TURN_WAIT, TURNS.acquire()).await;
+    turn.ok().and_then(Result::ok).ok_or(CallError::Overloaded {
+        retry_after: Duration::from_secs(1),
+    })
 }
 
 impl PartialEq for Schema {
@@ -271,6 +316,36 @@ mod tests {
         assert_eq!(schema.mismatches(&json!([1, 2, 3])).unwrap(), []);
         let long = Value::Array(vec![json!(1); 100_000]);
         assert_eq!(schema.mismatches(&long), Err(CallError::PayloadTooLarge));
+    }
+
+    #[test]
+    fn of_a_large_value_only_the_first_mismatch_is_told() {
+        let wrong = |length: usize| Value::Array(vec![json!("a"); length]);
+        let plain = schema(json!({"items": {"type": "integer"}}));
+        assert_eq!(plain.mismatches(&wrong(100)).unwrap().len(), MAX_MISMATCHES);
+        let found = plain.mismatches(&wrong(100_000)).unwrap();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!((&*found[0].path, &*found[0].rule), ("/0", "type"));
+        // Telling the first would collect all of the alternatives.
+        let either = schema(json!({"anyOf": [{"items": {"type": "integer"}}, {"type": "null"}]}));
+        let found = either.mismatches(&wrong(100_000)).unwrap();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].rule, "schema");
+    }
+
+    #[tokio::test]
+    async fn large_checks_take_turns() {
+        let turns = TURNS.acquire_many(2).await.unwrap();
+        let schema = schema(json!({"items": {"type": "integer"}}));
+        let large = serde_json::to_vec(&vec![1; 100_000]).unwrap();
+        let check = schema.check_body(large);
+        tokio::pin!(check);
+        let wait = Duration::from_millis(50);
+        assert!(tokio::time::timeout(wait, &mut check).await.is_err());
+        // Small ones do not wait.
+        assert_eq!(schema.check_body(b"[1]".to_vec()).await.1, Ok(()));
+        drop(turns);
+        assert_eq!(check.await.1, Ok(()));
     }
 
     #[tokio::test]

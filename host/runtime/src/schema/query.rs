@@ -1,10 +1,15 @@
 //! A schema of the query string. Parameters are texts; where the schema names
 //! another type for one, its text is read as that before it is checked.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Number, Value};
 
-use super::{Mismatch, Schema};
+use super::{MAX_WORK, Mismatch, Schema, WORK_ASIDE, aside};
 use crate::error::CallError;
+
+/// Parameters of one query.
+const MAX_PARAMETERS: usize = 1_000;
 
 /// A compiled schema of a query, cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,18 +27,30 @@ impl QuerySchema {
     }
 
     /// Where the query (without `?`) does not fit. A path is `/` and the
-    /// parameter's name.
-    pub fn mismatches(&self, query: &str) -> Result<Vec<Mismatch>, CallError> {
-        self.0.mismatches(&self.read(query))
+    /// parameter's name. Fails when the query is too large to be checked.
+    pub async fn mismatches(&self, query: &str) -> Result<Vec<Mismatch>, CallError> {
+        let too_large =
+            || CallError::InvalidRequest("The query is too large to be checked.".to_owned());
+        let parameters = form_urlencoded::parse(query.as_bytes());
+        if parameters.take(MAX_PARAMETERS + 1).count() > MAX_PARAMETERS {
+            return Err(too_large());
+        }
+        let value = self.read(query);
+        match self.0.work(&value) {
+            0..=WORK_ASIDE => Ok(self.0.find(&value)),
+            work if work <= MAX_WORK => {
+                let schema = self.0.clone();
+                aside(move || schema.find(&value)).await
+            }
+            _ => Err(too_large()),
+        }
     }
 
     fn read(&self, query: &str) -> Value {
-        let mut texts: Vec<(String, Vec<String>)> = Vec::new();
+        let mut texts: HashMap<String, Vec<String>> = HashMap::new();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            match texts.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, values)) => values.push(value.into_owned()),
-                None => texts.push((name.into_owned(), vec![value.into_owned()])),
-            }
+            let values = texts.entry(name.into_owned()).or_default();
+            values.push(value.into_owned());
         }
         let properties = self.source().get("properties");
         let members = texts.into_iter().map(|(name, mut values)| {
@@ -113,22 +130,52 @@ mod tests {
         assert_eq!(schema().read("tag=a%20b+c"), json!({"tag": ["a b c"]}));
     }
 
-    #[test]
-    fn a_mismatch_names_the_parameter() {
-        let check = |query: &str, path: &str, rule: &str| {
-            let found = schema().mismatches(query).unwrap();
+    #[tokio::test]
+    async fn a_mismatch_names_the_parameter() {
+        assert_eq!(schema().mismatches("page=1").await.unwrap(), []);
+        for (query, path, rule) in [
+            ("page=0", "/page", "minimum"),
+            ("page=x", "/page", "type"),
+            ("page=1&page=2", "/page", "type"),
+            ("page=1&tag=a&tag=b&tag=c", "/tag", "maxItems"),
+            ("page=1&other=1", "", "additionalProperties"),
+            ("", "", "required"),
+        ] {
+            let found = schema().mismatches(query).await.unwrap();
             let found: Vec<_> = found
                 .iter()
                 .map(|one| (one.path.as_str(), one.rule.as_str()))
                 .collect();
             assert_eq!(found, [(path, rule)], "{query}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_query_has_a_thousand_parameters_at_most() {
+        let query = |count: usize| {
+            let all: Vec<_> = (0..count).map(|n| format!("p{n}={n}")).collect();
+            all.join("&")
         };
-        assert_eq!(schema().mismatches("page=1").unwrap(), []);
-        check("page=0", "/page", "minimum");
-        check("page=x", "/page", "type");
-        check("page=1&page=2", "/page", "type");
-        check("page=1&tag=a&tag=b&tag=c", "/tag", "maxItems");
-        check("page=1&other=1", "", "additionalProperties");
-        check("", "", "required");
+        let open = QuerySchema::compile("{}").unwrap();
+        assert_eq!(open.mismatches(&query(MAX_PARAMETERS)).await, Ok(vec![]));
+        let refused = open.mismatches(&query(MAX_PARAMETERS + 1)).await;
+        assert!(matches!(refused, Err(CallError::InvalidRequest(_))));
+    }
+
+    #[tokio::test]
+    async fn a_query_that_takes_long_waits_for_its_turn() {
+        let many = vec![json!({"type": "string"}); 100];
+        let schema = json!({"additionalProperties": {"allOf": many}});
+        let schema = QuerySchema::compile(&schema.to_string()).unwrap();
+        let all: Vec<_> = (0..MAX_PARAMETERS).map(|n| format!("p{n}={n}")).collect();
+        let query = all.join("&");
+        let turns = crate::schema::TURNS.acquire_many(2).await.unwrap();
+        let check = schema.mismatches(&query);
+        tokio::pin!(check);
+        let wait = std::time::Duration::from_millis(50);
+        assert!(tokio::time::timeout(wait, &mut check).await.is_err());
+        assert_eq!(schema.mismatches("a=b").await, Ok(vec![]));
+        drop(turns);
+        assert_eq!(check.await, Ok(vec![]));
     }
 }
