@@ -156,6 +156,8 @@ pub struct BudgetView {
     pub concurrency: usize,
     /// Calls that may wait.
     pub queue: usize,
+    /// Calls that one instance serves; with 0 and 1 each has a fresh one.
+    pub reuse: u32,
 }
 
 /// What is wrong with a plugin's file.
@@ -335,6 +337,7 @@ impl BudgetView {
             log: budget.log_bytes,
             concurrency: budget.concurrency,
             queue: budget.queue,
+            reuse: budget.reuse,
         }
     }
 }

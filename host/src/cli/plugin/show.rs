@@ -287,6 +287,13 @@ fn budget(budget: &BudgetView) -> Vec<(&'static str, String)> {
             "at once",
             format!("{}, and {} that wait", budget.concurrency, budget.queue),
         ),
+        (
+            "instances",
+            match budget.reuse {
+                0 | 1 => "fresh for each call".to_owned(),
+                calls => format!("serve {calls} calls each"),
+            },
+        ),
     ]
 }
 
