@@ -205,7 +205,7 @@ impl Accounts {
             // password that was changed while it was being verified.
             let id = stored.get("_id").cloned().unwrap_or(Bson::Null);
             let unchanged = doc! { "_id": id.clone(), "_password": stored.remove("_password").unwrap_or(Bson::Null) };
-            if inner.update(realm, unchanged, change).await?.matched == 0 {
+            if inner.update_hidden(realm, unchanged, change).await?.matched == 0 {
                 continue;
             }
             let token = inner.tokens.issue(realm, &id, &session)?;
@@ -259,7 +259,7 @@ impl Accounts {
         };
         let change = doc! { "$unset": { session::path(&claims.session): "" } };
         inner
-            .update(realm, doc! { "_id": claims.id }, change)
+            .update_hidden(realm, doc! { "_id": claims.id }, change)
             .await?;
         Ok(())
     }
@@ -325,6 +325,8 @@ impl Accounts {
         }
         let id = stored.get("_id").cloned().unwrap_or(Bson::Null);
         let same_user = doc! { "_id": id, "_key": { "$eq": key } };
+        // The password and the sessions are no concern of the schema.
+        let hidden = set.is_empty();
         if let Some(password) = password {
             set.insert("_password", inner.hasher.hash(&password).await?);
             let claims = keep_token.and_then(|token| inner.tokens.verify(realm, token));
@@ -337,9 +339,11 @@ impl Accounts {
                 // meanwhile must not come back to life.
                 let mut still_open = same_user.clone();
                 still_open.insert(session::path(&claims.session), doc! { "$exists": true });
-                let outcome = inner
-                    .update(realm, still_open, doc! { "$set": keeping })
-                    .await?;
+                let change = doc! { "$set": keeping };
+                let outcome = match hidden {
+                    true => inner.update_hidden(realm, still_open, change).await?,
+                    false => inner.update(realm, still_open, change).await?,
+                };
                 if outcome.matched > 0 {
                     return Ok(outcome.modified);
                 }
@@ -349,7 +353,11 @@ impl Accounts {
         if set.is_empty() {
             return Ok(0);
         }
-        let outcome = inner.update(realm, same_user, doc! { "$set": set }).await?;
+        let change = doc! { "$set": set };
+        let outcome = match hidden {
+            true => inner.update_hidden(realm, same_user, change).await?,
+            false => inner.update(realm, same_user, change).await?,
+        };
         match outcome.matched {
             // Renamed or deleted between the two steps.
             0 => Err(no_such_user()),
@@ -404,14 +412,29 @@ impl Inner {
         filter: Document,
         change: Document,
     ) -> Result<crate::storage::UpdateOutcome> {
-        let update = Update {
-            filter,
-            change: Change::Operators(change),
-            many: false,
-            upsert: false,
-            array_filters: Vec::new(),
-        };
-        Ok(self.store.update(realm, update).await?)
+        Ok(self.store.update(realm, of_one(filter, change)).await?)
+    }
+
+    /// Changes hidden fields only, which a user who does not fit the realm's
+    /// schema has, too: such users can still sign in.
+    async fn update_hidden(
+        &self,
+        realm: &str,
+        filter: Document,
+        change: Document,
+    ) -> Result<crate::storage::UpdateOutcome> {
+        let update = of_one(filter, change);
+        Ok(self.store.update_unvalidated(realm, update).await?)
+    }
+}
+
+fn of_one(filter: Document, change: Document) -> Update {
+    Update {
+        filter,
+        change: Change::Operators(change),
+        many: false,
+        upsert: false,
+        array_filters: Vec::new(),
     }
 }
 

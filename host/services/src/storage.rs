@@ -67,6 +67,12 @@ pub trait DocumentStore: Send + Sync + 'static {
     async fn insert(&self, collection: &str, documents: Vec<RawDocumentBuf>) -> Result<()>;
     /// Changes documents, atomically for each.
     async fn update(&self, collection: &str, update: Update) -> Result<UpdateOutcome>;
+    /// The same, but documents that do not satisfy the collection's schema are
+    /// changed, too: for the server's own fields, which no schema speaks of. A
+    /// store without schemas needs no method of its own.
+    async fn update_unvalidated(&self, collection: &str, update: Update) -> Result<UpdateOutcome> {
+        self.update(collection, update).await
+    }
     /// Deletes documents; answers how many.
     async fn delete(&self, collection: &str, filter: Document, many: bool) -> Result<u64>;
     /// Makes an index unless it is there.

@@ -353,3 +353,43 @@ fn secrets_are_not_printed() {
         "{printed}"
     );
 }
+
+#[tokio::test]
+async fn users_who_do_not_fit_a_strict_schema_keep_their_sessions_and_password() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(&folder.path().join("test.db"), Default::default()).unwrap();
+    let accounts = Accounts::new(
+        Arc::new(store.clone()),
+        settings(),
+        DocumentLimits::default(),
+    );
+    accounts
+        .sign_up("users", "ann", "secret", doc! {})
+        .await
+        .unwrap();
+    let validator = crate::storage::Validator {
+        schema: doc! { "required": ["mail"] },
+        level: Default::default(),
+    };
+    store.set_validator("users", Some(validator)).await.unwrap();
+    let signed_in = accounts
+        .sign_in("users", "ann", "secret", doc! {})
+        .await
+        .unwrap();
+    let set = doc! { "_password": "other" };
+    let kept = Some(signed_in.token.as_str());
+    assert_eq!(
+        accounts.refresh("users", "ann", set, kept).await.unwrap(),
+        1
+    );
+    accounts.sign_out("users", &signed_in.token).await.unwrap();
+    let ended = accounts.session("users", &signed_in.token).await.unwrap();
+    assert!(ended.is_none());
+    // The user's own fields are the schema's concern.
+    let set = doc! { "_password": "third", "age": 5 };
+    let refused = accounts.refresh("users", "ann", set, None).await;
+    assert!(
+        matches!(refused, Err(Error::DocumentInvalid { .. })),
+        "{refused:?}"
+    );
+}

@@ -64,6 +64,10 @@ impl DocumentStore for EmbeddedStore {
         EmbeddedStore::update(self, collection, update).await
     }
 
+    async fn update_unvalidated(&self, collection: &str, update: Update) -> Result<UpdateOutcome> {
+        EmbeddedStore::update_unvalidated(self, collection, update).await
+    }
+
     async fn delete(&self, collection: &str, filter: Document, many: bool) -> Result<u64> {
         EmbeddedStore::delete(self, collection, filter, many).await
     }

@@ -97,6 +97,55 @@ impl MongoStore {
         insert_in_order(&target, documents).await
     }
 
+    /// Does an update; with `bypass`, one by operators whether or not what
+    /// becomes of the documents satisfies the collection's schema.
+    async fn change(
+        &self,
+        collection: &str,
+        update: Update,
+        bypass: bool,
+    ) -> Result<UpdateOutcome> {
+        language::check_update(&update)?;
+        let target = self.raw(collection);
+        let result = match update.change {
+            Change::Operators(operators) => {
+                let action = match update.many {
+                    true => target.update_many(update.filter, operators),
+                    false => target.update_one(update.filter, operators),
+                };
+                let action = match update.array_filters {
+                    filters if filters.is_empty() => action,
+                    filters => action.array_filters(filters),
+                };
+                let action = match bypass {
+                    true => action.bypass_document_validation(true),
+                    false => action,
+                };
+                action.upsert(update.upsert).await
+            }
+            Change::Replacement(_) if update.many => {
+                return Err(StoreError::Invalid(
+                    "a replacement changes one document, not many".into(),
+                ));
+            }
+            Change::Replacement(replacement) => {
+                let replacement = RawDocumentBuf::try_from(&replacement).map_err(|error| {
+                    StoreError::Invalid(format!("not a valid document: {error}"))
+                })?;
+                target
+                    .replace_one(update.filter, replacement)
+                    .upsert(update.upsert)
+                    .await
+            }
+        };
+        let result = result.map_err(store_error)?;
+        Ok(UpdateOutcome {
+            matched: result.matched_count,
+            modified: result.modified_count,
+            upserted_id: result.upserted_id,
+        })
+    }
+
     async fn insert_in_transaction(
         &self,
         target: &Collection<RawDocumentBuf>,
@@ -243,41 +292,16 @@ impl DocumentStore for MongoStore {
     }
 
     async fn update(&self, collection: &str, update: Update) -> Result<UpdateOutcome> {
-        language::check_update(&update)?;
-        let target = self.raw(collection);
-        let result = match update.change {
-            Change::Operators(operators) => {
-                let action = match update.many {
-                    true => target.update_many(update.filter, operators),
-                    false => target.update_one(update.filter, operators),
-                };
-                let action = match update.array_filters {
-                    filters if filters.is_empty() => action,
-                    filters => action.array_filters(filters),
-                };
-                action.upsert(update.upsert).await
-            }
-            Change::Replacement(_) if update.many => {
-                return Err(StoreError::Invalid(
-                    "a replacement changes one document, not many".into(),
-                ));
-            }
-            Change::Replacement(replacement) => {
-                let replacement = RawDocumentBuf::try_from(&replacement).map_err(|error| {
-                    StoreError::Invalid(format!("not a valid document: {error}"))
-                })?;
-                target
-                    .replace_one(update.filter, replacement)
-                    .upsert(update.upsert)
-                    .await
-            }
-        };
-        let result = result.map_err(store_error)?;
-        Ok(UpdateOutcome {
-            matched: result.matched_count,
-            modified: result.modified_count,
-            upserted_id: result.upserted_id,
-        })
+        self.change(collection, update, false).await
+    }
+
+    async fn update_unvalidated(&self, collection: &str, update: Update) -> Result<UpdateOutcome> {
+        // To bypass validation is a right that a user of MongoDB may lack, and
+        // that is hardly ever needed.
+        match self.change(collection, update.clone(), false).await {
+            Err(StoreError::DocumentInvalid { .. }) => self.change(collection, update, true).await,
+            answer => answer,
+        }
     }
 
     async fn delete(&self, collection: &str, filter: Document, many: bool) -> Result<u64> {
