@@ -127,6 +127,33 @@ fn users_obey_the_schema_of_their_collection() {
 }
 
 #[test]
+fn users_who_do_not_fit_can_still_sign_in_and_change_their_password() {
+    let server = TestServer::start();
+    let (admin, api) = (server.admin(), server.api());
+    let credentials = |password: &str| json!({ "_key": "ann", "_password": password });
+    api.post("/service/auth/v1/signup/users/", &credentials("pw"))
+        .json();
+    let body = json!({ "schema": { "required": ["mail"] }, "level": "strict" });
+    put(&admin, "/admin/v1/collections/users/schema", &body).json();
+
+    let sign_in = |password: &str| {
+        api.post("/service/auth/v1/signin/users/", &credentials(password))
+            .json()
+    };
+    sign_in("pw");
+    let refresh = |document: Value| {
+        let body = json!({ "_key": "ann", "document": document });
+        api.patch("/service/auth/v1/refresh/users/", &body)
+    };
+    assert_eq!(refresh(json!({ "_password": "new" })).json(), 1);
+    sign_in("new");
+    // The user's own fields are the schema's concern.
+    refresh(json!({ "age": 5 })).problem(422, "document_invalid");
+    refresh(json!({ "_password": "x", "age": 5 })).problem(422, "document_invalid");
+    assert_eq!(refresh(json!({ "mail": "a@b" })).json(), 1);
+}
+
+#[test]
 fn schemas_are_the_administrators_alone() {
     let server = TestServer::start();
     for client in [server.anonymous(), server.api()] {
