@@ -134,10 +134,7 @@ fn a_route_that_is_asked_too_often_says_when_to_come_back() {
     let client = host.server.anonymous();
     let first = client.get("/terms/rate");
     assert_eq!(first.status, 200);
-    assert_eq!(
-        first.header("ratelimit-policy"),
-        "\"default\";q=2;w=3600"
-    );
+    assert_eq!(first.header("ratelimit-policy"), "\"default\";q=2;w=3600");
     assert!(
         first.header("ratelimit").starts_with("\"default\";r=1;t="),
         "{}",
@@ -178,9 +175,16 @@ fn clients_behind_a_trusted_proxy_are_told_apart() {
             .status
     };
     for address in ["192.0.2.1", "192.0.2.2", "1.1.1.1, 192.0.2.3"] {
-        assert_eq!([from(address), from(address), from(address)], [200, 200, 429]);
+        assert_eq!(
+            [from(address), from(address), from(address)],
+            [200, 200, 429]
+        );
     }
-    assert_eq!(from("9.9.9.9, 192.0.2.3"), 429, "what clients add counts not");
+    assert_eq!(
+        from("9.9.9.9, 192.0.2.3"),
+        429,
+        "what clients add counts not"
+    );
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn names(list: &'static [&'static str]) -> impl Strategy<Value = &'static str> {
 type Expression = BoxedStrategy<Bson>;
 
 /// The value, or another where it is null or missing: what is missing by
-/// `$arrayElemAt`, `$cond` or `$switch` is null to SecantusDB, or refused.
+/// `$arrayElemAt`, `$cond`, `$ifNull` or `$switch` is null to SecantusDB, or refused.
 fn sure(value: Bson, other: impl Into<Bson>) -> Bson {
     bson!({ "$ifNull": [value, other.into()] })
 }
@@ -105,7 +105,7 @@ fn number(depth: u32) -> Expression {
             .prop_map(|(name, a)| bson!({ name: a })),
         1 => (any_value(depth), any_value(depth)).prop_map(|(a, b)| bson!({ "$cmp": [a, b] })),
         1 => (truth(depth), two()).prop_map(|(c, (a, b))| bson!({ "$cond": [c, sure(a, 0), sure(b, 0)] })),
-        1 => two().prop_map(|(a, b)| bson!({ "$ifNull": [a, b] })),
+        1 => two().prop_map(|(a, b)| bson!({ "$ifNull": [a, sure(b, 0)] })),
         1 => (list(depth), -3..3_i32).prop_map(|(a, at)| sure(bson!({ "$arrayElemAt": [a, at] }), 0)),
         1 => (list(depth), -2..4_i32).prop_map(|(a, wanted)| bson!({ "$indexOfArray": [a, wanted] })),
         1 => (list(depth), number(depth)).prop_map(|(a, start)| bson!({ "$reduce": {
