@@ -3,7 +3,7 @@
 //! For an operator who moves between stores, or wants to read what is in one:
 //! everything is there, hidden fields and the server's own collections too. The
 //! command line calls this; which files there are is its matter. A line is a
-//! document as canonical Extended JSON, exactly (see [`line`]), and documents
+//! document as canonical Extended JSON, exactly (see [`line`](mod@line)), and documents
 //! keep their order. Memory is bounded by a batch and by the longest line.
 
 mod embedded;
