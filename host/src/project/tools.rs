@@ -10,9 +10,9 @@ use tokio::process::Command;
 
 use super::run::{Show, run, tell};
 
-/// <https://www.npmjs.com/package/componentize-qjs>
+/// The npm package `componentize-qjs`.
 const COMPONENTIZE_QJS: &str = "0.4.5";
-/// <https://pypi.org/project/componentize-py>
+/// The PyPI package `componentize-py`.
 const COMPONENTIZE_PY: &str = "0.25.1";
 
 /// What a JavaScript component was built with, for digests.
