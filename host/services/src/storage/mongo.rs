@@ -215,11 +215,7 @@ impl DocumentStore for MongoStore {
     }
 
     async fn count(&self, collection: &str, filter: Document) -> Result<u64> {
-        language::check_filter(&filter)?;
-        self.raw(collection)
-            .count_documents(filter)
-            .await
-            .map_err(store_error)
+        self.counted(collection, filter, None).await
     }
 
     async fn aggregate(
@@ -239,11 +235,7 @@ impl DocumentStore for MongoStore {
     }
 
     async fn distinct(&self, collection: &str, path: &str, filter: Document) -> Result<Vec<Bson>> {
-        language::check_filter(&filter)?;
-        self.raw(collection)
-            .distinct(path, filter)
-            .await
-            .map_err(store_error)
+        self.different(collection, path, filter, None).await
     }
 
     // The server is told, too: it would go on for nobody.
@@ -253,10 +245,7 @@ impl DocumentStore for MongoStore {
         filter: Document,
         max_time: Duration,
     ) -> Result<u64> {
-        language::check_filter(&filter)?;
-        let target = self.raw(collection);
-        let count = target.count_documents(filter).max_time(limit(max_time));
-        within(max_time, async { count.await.map_err(store_error) }).await
+        within(max_time, self.counted(collection, filter, Some(max_time))).await
     }
 
     async fn distinct_within(
@@ -266,10 +255,8 @@ impl DocumentStore for MongoStore {
         filter: Document,
         max_time: Duration,
     ) -> Result<Vec<Bson>> {
-        language::check_filter(&filter)?;
-        let target = self.raw(collection);
-        let values = target.distinct(path, filter).max_time(limit(max_time));
-        within(max_time, async { values.await.map_err(store_error) }).await
+        let values = self.different(collection, path, filter, Some(max_time));
+        within(max_time, values).await
     }
 
     async fn insert(&self, collection: &str, documents: Vec<RawDocumentBuf>) -> Result<()> {
@@ -372,6 +359,39 @@ impl DocumentStore for MongoStore {
             .list_collection_names()
             .await
             .map_err(store_error)
+    }
+}
+
+impl MongoStore {
+    async fn counted(
+        &self,
+        collection: &str,
+        filter: Document,
+        max_time: Option<Duration>,
+    ) -> Result<u64> {
+        language::check_filter(&filter)?;
+        let target = self.raw(collection);
+        let mut action = target.count_documents(filter);
+        if let Some(max_time) = max_time {
+            action = action.max_time(limit(max_time));
+        }
+        action.await.map_err(store_error)
+    }
+
+    async fn different(
+        &self,
+        collection: &str,
+        path: &str,
+        filter: Document,
+        max_time: Option<Duration>,
+    ) -> Result<Vec<Bson>> {
+        language::check_filter(&filter)?;
+        let target = self.raw(collection);
+        let mut action = target.distinct(path, filter);
+        if let Some(max_time) = max_time {
+            action = action.max_time(limit(max_time));
+        }
+        action.await.map_err(store_error)
     }
 }
 
