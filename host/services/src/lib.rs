@@ -14,15 +14,18 @@
 //!
 //! Read [`documents`] first: what may be said to a store, and what is shown of
 //! it. [`accounts`] are documents too, with fields that only they may touch.
-//! [`json`] is how documents look outside. [`kv`] is for plugins alone.
+//! [`json`] is how documents look outside. [`kv`] is for plugins alone. [`hooks`] are
+//! what plugins have to say of writes.
 
 pub mod accounts;
 pub mod caller;
 pub mod documents;
 pub mod error;
 pub mod grants;
+pub mod hooks;
 pub mod json;
 pub mod kv;
+pub mod schedule;
 pub mod storage;
 
 pub use accounts::Accounts;
