@@ -23,6 +23,7 @@ pub mod documents;
 pub mod error;
 pub mod grants;
 pub mod hooks;
+pub mod jobs;
 pub mod json;
 pub mod kv;
 pub mod schedule;
