@@ -64,6 +64,7 @@ pub(crate) async fn handle(
         request_id: origin.id.to_string(),
         credentials,
         users,
+        ..CallContext::default()
     };
 
     let response = entry.plugin.handle(request, matched, context).await?;

@@ -19,10 +19,11 @@ use coglex_runtime::{
 use coglex_services::accounts::{AuthSettings, SigningKey};
 use coglex_services::caller::Credentials;
 use coglex_services::documents::DocumentLimits;
+use coglex_services::jobs::JobSettings;
 use coglex_services::storage::{
     DocumentStore, DocumentStream, Find, IndexSpec, Result as StoreResult, Update, UpdateOutcome,
 };
-use coglex_services::{Accounts, Documents, Kv, Services};
+use coglex_services::{Accounts, Documents, Jobs, Kv, Services};
 use futures_util::StreamExt;
 use http_body_util::{BodyExt, Full};
 
@@ -89,7 +90,7 @@ async fn call(plugin: &Plugin) -> Result<(), Error> {
     let context = CallContext {
         request_id: "0123456789abcdef".to_owned(),
         credentials: Credentials::default(),
-        users: Vec::new(),
+        ..CallContext::default()
     };
     if plugin.door() == Door::None {
         let name = plugin
@@ -159,6 +160,7 @@ fn services() -> Services {
     Services {
         documents: Documents::new(Arc::clone(&store), limits.clone()),
         kv: Kv::new(Arc::clone(&store)),
+        jobs: Jobs::new(Arc::clone(&store), JobSettings::default()),
         accounts: Accounts::new(store, auth, limits),
     }
 }

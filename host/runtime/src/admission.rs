@@ -64,6 +64,8 @@ pub(crate) struct Place {
 /// The gate before a plugin.
 pub(crate) struct Admission {
     instances: Instances,
+    /// Places of this plugin, free and taken.
+    places: usize,
     running: Arc<Semaphore>,
     waiting: Semaphore,
     wait: Duration,
@@ -71,8 +73,10 @@ pub(crate) struct Admission {
 
 impl Admission {
     pub(crate) fn new(budget: &Budget, instances: Instances) -> Self {
+        let places = budget.concurrency.min(instances.share);
         Self {
-            running: Arc::new(Semaphore::new(budget.concurrency.min(instances.share))),
+            places,
+            running: Arc::new(Semaphore::new(places)),
             instances,
             waiting: Semaphore::new(budget.queue.min(Semaphore::MAX_PERMITS)),
             wait: budget.queue_wait,
@@ -82,6 +86,11 @@ impl Admission {
     /// The instances of the pool.
     pub(crate) fn instances(&self) -> &Instances {
         &self.instances
+    }
+
+    /// Calls that are under way.
+    pub(crate) fn running(&self) -> usize {
+        self.places.saturating_sub(self.running.available_permits())
     }
 
     /// Lets a call in, now or after a short wait. It is over when the permit is

@@ -26,6 +26,7 @@ mod generated {
               export coglex:gateway/app@0.1.0;
               export coglex:gateway/handler@0.1.0;
               export coglex:function/functions@0.1.0;
+              export coglex:function/declarations@0.1.0;
             }
         ",
         imports: {

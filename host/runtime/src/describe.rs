@@ -1,6 +1,7 @@
 //! What a plugin says about itself, checked: everything that comes out of
 //! `describe()` is a guest's word and ends up in tables and listings.
 
+mod declared;
 mod terms;
 
 use std::collections::BTreeSet;
@@ -10,7 +11,10 @@ use http::Method;
 use crate::bindings::function::functions::FunctionInfo as WitFunction;
 use crate::bindings::gateway::app;
 use crate::error::LoadError;
+use crate::schema::Schema;
 
+pub(crate) use declared::add as add_declarations;
+pub use declared::{Hook, Schedule, parse_cron};
 pub use terms::{CacheHints, Rate, RateScope, Terms};
 
 const MAX_ROUTES: usize = 1_000;
@@ -59,13 +63,23 @@ pub enum Guard {
     },
 }
 
-/// A function that clients call by name.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A function that clients call by name, and what was declared of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FunctionInfo {
     /// Its name.
     pub name: String,
     /// One sentence for listings.
     pub summary: Option<String>,
+    /// What `args` look like; every call is checked.
+    pub args: Option<Schema>,
+    /// What `kwargs` look like; every call is checked.
+    pub kwargs: Option<Schema>,
+    /// What the result looks like.
+    pub result: Option<Schema>,
+    /// When it runs by itself.
+    pub schedules: Vec<Schedule>,
+    /// The writes that it watches.
+    pub hooks: Vec<Hook>,
 }
 
 /// Checks the routes of an app. Compiles their schemas, which takes a while.
@@ -263,7 +277,11 @@ pub(crate) fn functions(functions: Vec<WitFunction>) -> Result<Vec<FunctionInfo>
         }
         let summary = summary(function.summary)
             .map_err(|what| declares(format!("the function {name} with {what}")))?;
-        checked.push(FunctionInfo { name, summary });
+        checked.push(FunctionInfo {
+            name,
+            summary,
+            ..FunctionInfo::default()
+        });
     }
     Ok(checked)
 }

@@ -79,6 +79,16 @@ pub enum LoadError {
         /// What the server has instead.
         why: String,
     },
+    /// It has a hook where none was granted.
+    #[error(
+        "its function {function} has a hook on the writes of `{collection}`, which was not granted: its coglex.toml has to ask for {{ collection = \"{collection}\", verbs = [\"hook\"] }}, and the operator to allow it"
+    )]
+    HookNotGranted {
+        /// The function.
+        function: String,
+        /// The collection.
+        collection: String,
+    },
     /// An import or export has the right name and the wrong type.
     #[error("it does not fit the interfaces of this server")]
     Link(#[source] BoxError),
@@ -139,8 +149,9 @@ pub enum CallError {
     /// text is for the client.
     #[error("{0}")]
     NotJson(String),
-    /// The request's body does not fit the route's schema.
-    #[error("the body does not fit the route's schema")]
+    /// The request's body does not fit the route's schema, or a function's
+    /// arguments not the function's.
+    #[error("the input does not fit the schema that was declared")]
     Mismatch(Vec<Mismatch>),
     /// The guest could not be started, or what it needs is not there.
     #[error("the plugin cannot be started, or what it needs is not there")]

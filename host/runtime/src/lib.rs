@@ -50,7 +50,9 @@ mod state;
 
 pub use ask::{Allow, Ask, PluginSecret, Policy};
 pub use budget::{Budget, BudgetOverrides};
-pub use describe::{CacheHints, FunctionInfo, Guard, Rate, RateScope, Route, Terms};
+pub use describe::{
+    CacheHints, FunctionInfo, Guard, Hook, Rate, RateScope, Route, Schedule, Terms, parse_cron,
+};
 pub use doors::{BoxError, Door, Failure, RequestBody, ResponseBody, RouteMatch};
 pub use error::{CallError, LoadError, RuntimeError};
 pub use inspect::imports;

@@ -28,7 +28,7 @@ const GATED: [Gated; 5] = [
     Gated {
         import: "coglex:storage/documents@0.1.0",
         grant: "storage",
-        opens: |grants| !grants.storage.is_empty(),
+        opens: Grants::reaches_documents,
         add: |linker| {
             bindings::storage::documents::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
         },

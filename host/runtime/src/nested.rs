@@ -123,14 +123,17 @@ impl InstanceState {
         args: String,
         kwargs: String,
     ) -> Answer {
-        let Some((shared, pre, door)) = plugin.function_door(&function) else {
+        let Some((shared, pre, door, info)) = plugin.function_door(&function) else {
             return Err(NestedError::NotFound);
         };
+        let (args, kwargs) = function::check(info, args, kwargs).await?;
         let budget = self.budget_left(&shared.budget);
         let context = CallContext {
             request_id: self.call.request_id.to_string(),
             credentials: self.call.credentials.clone(),
             users: self.call.users.clone(),
+            invocation: None,
+            hook_depth: self.call.hook_depth,
         };
         let call = Call {
             name: function,

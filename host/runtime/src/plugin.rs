@@ -103,6 +103,9 @@ pub struct CallCounts {
     pub traps: u64,
     /// Calls that spent their time.
     pub deadlines: u64,
+    /// Calls that are under way now: with nobody calling it is 0, whatever ended
+    /// the calls before.
+    pub running: usize,
 }
 
 /// The export that answers HTTP requests.
@@ -113,7 +116,7 @@ pub(crate) enum HttpDoor {
 }
 
 /// Whose call it is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct CallContext {
     /// The request's id, for the log.
     pub request_id: String,
@@ -121,6 +124,11 @@ pub struct CallContext {
     pub credentials: Credentials,
     /// Users that the route's guards have looked up already.
     pub users: Vec<User>,
+    /// The id of a function's call, where it has to be the same over several
+    /// attempts; else one is made.
+    pub invocation: Option<String>,
+    /// Write hooks around the call: none around a client's.
+    pub hook_depth: u8,
 }
 
 impl Plugin {
@@ -175,6 +183,7 @@ impl Plugin {
             calls: counts.calls.load(Ordering::Relaxed),
             traps: counts.traps.load(Ordering::Relaxed),
             deadlines: counts.deadlines.load(Ordering::Relaxed),
+            running: self.0.shared.admission.running(),
         }
     }
 
@@ -222,10 +231,11 @@ impl Plugin {
             function: door,
             ..
         } = &*self.0;
-        let known = functions.iter().any(|info| info.name == function);
-        match door {
-            Some(door) if known => {
+        let info = functions.iter().find(|info| info.name == function);
+        match (door, info) {
+            (Some(door), Some(info)) => {
                 shared.counts.call();
+                let (args, kwargs) = doors::function::check(info, args, kwargs).await?;
                 doors::function::call(shared, pre, door, function, args, kwargs, context).await
             }
             _ => Err(CallError::InvalidRequest(
@@ -244,12 +254,14 @@ impl Plugin {
         &Arc<Shared>,
         &InstancePre<InstanceState>,
         &functions::GuestIndices,
+        &FunctionInfo,
     )> {
         let loaded = &*self.0;
-        let known = loaded.functions.iter().any(|info| info.name == function);
-        let door = loaded.function.as_ref().filter(|_| known)?;
+        let mut known = loaded.functions.iter();
+        let info = known.find(|info| info.name == function)?;
+        let door = loaded.function.as_ref()?;
         loaded.shared.counts.call();
-        Some((&loaded.shared, &loaded.pre, door))
+        Some((&loaded.shared, &loaded.pre, door, info))
     }
 }
 

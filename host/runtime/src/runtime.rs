@@ -16,7 +16,8 @@ use wasmtime_wasi_http::p2::bindings::exports::wasi::http::incoming_handler;
 
 use crate::admission::{Admission, Instances};
 use crate::ask::{Allow, Ask, Policy, effective_budget};
-use crate::bindings::{function::functions, gateway::app, gateway::handler};
+use crate::bindings::function::{declarations, functions};
+use crate::bindings::gateway::{app, handler};
 use crate::bodies::BodyMemory;
 use crate::budget::Budget;
 use crate::cache::Cache;
@@ -161,7 +162,16 @@ impl Runtime {
             None => Vec::new(),
         };
         let functions = match &exports.functions {
-            Some(functions) => self.0.functions(&shared, &pre, functions).await?,
+            Some(functions) => {
+                let infos = self.0.functions(&shared, &pre, functions).await?;
+                match &exports.declarations {
+                    Some(door) => {
+                        let declared = self.0.declared(&shared, &pre, door).await?;
+                        declare(infos, declared, granted.clone()).await?
+                    }
+                    None => infos,
+                }
+            }
             None => Vec::new(),
         };
         drop(place);
@@ -296,6 +306,23 @@ impl Inner {
         describe::functions(infos)
     }
 
+    async fn declared(
+        &self,
+        shared: &Arc<Shared>,
+        pre: &InstancePre<InstanceState>,
+        declarations: &declarations::GuestIndices,
+    ) -> Result<Vec<declarations::Declaration>, LoadError> {
+        let (mut store, watch, budget) = self.describing(shared);
+        let declared = doors::attempt(&watch, budget.wall, async {
+            let instance = pre.instantiate_async(&mut store).await?;
+            let guest = declarations.load(&mut store, &instance)?;
+            guest.call_declare(&mut store).await
+        });
+        declared
+            .await
+            .map_err(|ending| ending.as_load_error(&watch))
+    }
+
     /// A store for `describe()`: nobody calls, and only the log answers.
     fn describing(&self, shared: &Arc<Shared>) -> (wasmtime::Store<InstanceState>, Watch, Budget) {
         let budget = shared.budget.for_describe();
@@ -303,10 +330,22 @@ impl Inner {
             request_id: "describe".to_owned(),
             credentials: Credentials::default(),
             users: Vec::new(),
+            ..CallContext::default()
         };
         let (store, watch) = store(&self.engine, shared, Phase::Describe, &budget, context);
         (store, watch, budget)
     }
+}
+
+/// Compiles schemas.
+async fn declare(
+    functions: Vec<FunctionInfo>,
+    declared: Vec<declarations::Declaration>,
+    granted: Grants,
+) -> Result<Vec<FunctionInfo>, LoadError> {
+    tokio::task::spawn_blocking(move || describe::add_declarations(functions, declared, &granted))
+        .await
+        .map_err(|error| LoadError::Internal(error.into()))?
 }
 
 fn check_kind(wasm: &[u8]) -> Result<(), LoadError> {
@@ -329,6 +368,7 @@ fn check_kind(wasm: &[u8]) -> Result<(), LoadError> {
 struct Exports {
     app: Option<app::GuestIndices>,
     functions: Option<functions::GuestIndices>,
+    declarations: Option<declarations::GuestIndices>,
     http: HttpDoor,
 }
 
@@ -338,6 +378,7 @@ impl Exports {
         const HANDLER: &str = "coglex:gateway/handler@0.1.0";
         const WASI: &str = "wasi:http/incoming-handler@0.2.0";
         const FUNCTIONS: &str = "coglex:function/functions@0.1.0";
+        const DECLARATIONS: &str = "coglex:function/declarations@0.1.0";
         let has = |name: &str| pre.component().get_export_index(None, name).is_some();
         let misfit = |error: wasmtime::Error| LoadError::Link(error.into());
 
@@ -349,6 +390,16 @@ impl Exports {
             .then(|| functions::GuestIndices::new(pre))
             .transpose()
             .map_err(misfit)?;
+        let declarations = has(DECLARATIONS)
+            .then(|| declarations::GuestIndices::new(pre))
+            .transpose()
+            .map_err(misfit)?;
+        if declarations.is_some() && functions.is_none() {
+            return Err(LoadError::HalfAnApp {
+                has: DECLARATIONS,
+                lacks: FUNCTIONS,
+            });
+        }
         let http = if has(HANDLER) {
             let door = handler::GuestIndices::new(pre).map_err(misfit)?;
             HttpDoor::Records(door, Reuse::new())
@@ -376,6 +427,7 @@ impl Exports {
         Ok(Self {
             app,
             functions,
+            declarations,
             http,
         })
     }

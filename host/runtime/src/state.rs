@@ -64,6 +64,8 @@ pub(crate) struct Call {
     pub(crate) caller: Option<Caller>,
     /// Calls around it: none around a client's.
     pub(crate) depth: u8,
+    /// Write hooks around it: none around a client's.
+    pub(crate) hook_depth: u8,
     /// What it may compute, which is less than its plugin's budget where the
     /// guest before has spent some.
     cpu: Duration,
@@ -120,6 +122,7 @@ pub(crate) fn store(
             users: context.users,
             caller: None,
             depth: 0,
+            hook_depth: context.hook_depth,
             cpu: budget.cpu,
             deadline,
         },
@@ -175,6 +178,7 @@ pub(crate) fn renew(
         users: context.users,
         caller: None,
         depth: 0,
+        hook_depth: context.hook_depth,
         cpu: budget.cpu,
         deadline,
     };

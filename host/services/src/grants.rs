@@ -142,6 +142,18 @@ impl Grants {
         self.access(collection, verb).is_some()
     }
 
+    /// Whether there may be hooks on the writes of the collection.
+    pub fn allows_hook(&self, collection: &str) -> bool {
+        self.access(collection, Verb::Hook)
+            .is_some_and(|access| access.is_whole())
+    }
+
+    /// Whether documents of any collection can be reached.
+    pub fn reaches_documents(&self) -> bool {
+        let reach = |grant: &StorageGrant| grant.verbs.iter().any(|verb| *verb != Verb::Hook);
+        self.storage.iter().any(reach)
+    }
+
     /// Whether any verb on the collection is covered: whether its existence may
     /// be known.
     pub fn mentions(&self, collection: &str) -> bool {

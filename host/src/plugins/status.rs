@@ -5,8 +5,11 @@ use std::collections::BTreeSet;
 use std::time::{Instant, SystemTime};
 
 use bson::DateTime;
-use coglex_runtime::{Budget, Door, Guard, Plugin, Rate, RateScope, Route};
+use coglex_runtime::{
+    Budget, Door, FunctionInfo, Guard, Plugin, Rate, RateScope, Route, Schema,
+};
 use coglex_services::grants::Grants;
+use coglex_services::hooks::{Moment, Operation};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -84,6 +87,9 @@ pub struct Status {
     pub traps: u64,
     /// Those that spent their time.
     pub deadlines: u64,
+    /// Calls that are under way.
+    #[serde(default)]
+    pub running: usize,
     /// What is wrong with its file.
     pub error: Option<LoadFailure>,
     /// Versions that are kept, the one deployed last at the end.
@@ -133,6 +139,47 @@ pub struct FunctionLine {
     pub name: String,
     /// One sentence of the author's.
     pub summary: Option<String>,
+    /// JSON Schema of `args`.
+    #[serde(default)]
+    pub args: Option<Value>,
+    /// JSON Schema of `kwargs`.
+    #[serde(default)]
+    pub kwargs: Option<Value>,
+    /// JSON Schema of the result.
+    #[serde(default)]
+    pub result: Option<Value>,
+    /// When it runs by itself.
+    #[serde(default)]
+    pub schedules: Vec<ScheduleLine>,
+    /// The writes that it watches.
+    #[serde(default)]
+    pub hooks: Vec<HookLine>,
+}
+
+/// A schedule in listings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScheduleLine {
+    /// Minute, hour, day of the month, month, day of the week; in UTC.
+    pub cron: String,
+    /// A JSON array, as text.
+    pub args: String,
+    /// A JSON object, as text.
+    pub kwargs: String,
+}
+
+/// A hook in listings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookLine {
+    /// Before or after the write.
+    pub moment: Moment,
+    /// The kind of write.
+    pub operation: Operation,
+    /// Where.
+    pub collection: String,
+    /// Hooks before a write run by this, lowest first.
+    pub order: i32,
+    /// Whether the write goes on when the hook fails.
+    pub fail_open: bool,
 }
 
 /// A budget in the units of `plugins.budgets`, bytes as bytes.
@@ -218,6 +265,7 @@ impl Registry {
             loaded: serving.map(|serving| time(serving.loaded)),
             description: serving.map(|serving| Description::of(&serving.plugin)),
             deadlines: counts.map_or(0, |counts| counts.deadlines),
+            running: counts.map_or(0, |counts| counts.running),
             error: generation.failure(&name).map(LoadFailure::of),
             versions: versions
                 .map(|version| KeptVersion {
@@ -281,10 +329,7 @@ impl Description {
             Door::Records => "records",
             Door::WasiHttp => "wasi-http",
         };
-        let functions = plugin.functions().iter().map(|function| FunctionLine {
-            name: function.name.clone(),
-            summary: function.summary.clone(),
-        });
+        let functions = plugin.functions().iter().map(FunctionLine::of);
         Self {
             door: door.to_owned(),
             routes: plugin.routes().iter().map(RouteLine::of).collect(),
@@ -311,6 +356,33 @@ impl RouteLine {
             body_limit: route.body_limit,
             rate: route.terms.rate.map(rate),
             summary: route.summary.clone(),
+        }
+    }
+}
+
+impl FunctionLine {
+    fn of(function: &FunctionInfo) -> Self {
+        let source = |schema: &Option<Schema>| schema.as_ref().map(|own| own.source().clone());
+        let schedules = function.schedules.iter().map(|schedule| ScheduleLine {
+            cron: schedule.cron.clone(),
+            args: schedule.args.clone(),
+            kwargs: schedule.kwargs.clone(),
+        });
+        let hooks = function.hooks.iter().map(|hook| HookLine {
+            moment: hook.moment,
+            operation: hook.operation,
+            collection: hook.collection.clone(),
+            order: hook.order,
+            fail_open: hook.fail_open,
+        });
+        Self {
+            name: function.name.clone(),
+            summary: function.summary.clone(),
+            args: source(&function.args),
+            kwargs: source(&function.kwargs),
+            result: source(&function.result),
+            schedules: schedules.collect(),
+            hooks: hooks.collect(),
         }
     }
 }

@@ -28,7 +28,7 @@ const OPEN: [(&str, &str); 3] = [
 type Gated = (&'static str, &'static str, fn(&Grants) -> bool);
 const GATED: [Gated; 5] = [
     ("documents", "coglex:storage/documents@0.1.0", |grants| {
-        !grants.storage.is_empty()
+        grants.reaches_documents()
     }),
     ("accounts", "coglex:auth/accounts@0.1.0", |grants| {
         !grants.auth.is_empty()

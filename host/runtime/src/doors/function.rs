@@ -6,8 +6,10 @@ use wasmtime::component::InstancePre;
 
 use super::{invalid, run};
 use crate::bindings::function::functions::{Call, Error, GuestIndices};
+use crate::describe::FunctionInfo;
 use crate::error::CallError;
 use crate::plugin::{CallContext, Shared};
+use crate::schema::Schema;
 use crate::state::{InstanceState, Phase, Watch, store};
 
 const MAX_CODE: usize = 64;
@@ -20,6 +22,36 @@ pub struct Failure {
     pub code: String,
     /// A sentence.
     pub message: String,
+}
+
+/// Checks what a function is called with against the schemas that it declares.
+/// Where something does not fit, the pointers lead into `{"args": …, "kwargs": …}`.
+pub(crate) async fn check(
+    info: &FunctionInfo,
+    args: String,
+    kwargs: String,
+) -> Result<(String, String), CallError> {
+    let args = fits(info.args.as_ref(), "/args", args).await?;
+    let kwargs = fits(info.kwargs.as_ref(), "/kwargs", kwargs).await?;
+    Ok((args, kwargs))
+}
+
+async fn fits(schema: Option<&Schema>, at: &str, text: String) -> Result<String, CallError> {
+    let Some(schema) = schema else {
+        return Ok(text);
+    };
+    let (bytes, checked) = schema.check_body(text.into_bytes()).await;
+    match checked {
+        // It came in as text.
+        Ok(()) => String::from_utf8(bytes).map_err(|_| CallError::Unavailable),
+        Err(CallError::Mismatch(mut mismatches)) => {
+            for mismatch in &mut mismatches {
+                mismatch.path.insert_str(0, at);
+            }
+            Err(CallError::Mismatch(mismatches))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Runs a function. The answer is the guest's text, of bounded size; whether it
@@ -38,7 +70,10 @@ pub(crate) async fn call(
         name: name.to_owned(),
         args,
         kwargs,
-        invocation_id: invocation_id()?,
+        invocation_id: match context.invocation.clone() {
+            Some(id) => id,
+            None => invocation_id()?,
+        },
     };
     let budget = &shared.budget;
     let (mut store, watch) = store(pre.engine(), shared, Phase::Serve, budget, context);

@@ -57,8 +57,10 @@ fn refusal(error: CallError) -> Error {
         CallError::Deadline => Error::Deadline,
         CallError::Overloaded { .. } => Error::Overloaded,
         CallError::InvalidRequest(why) | CallError::NotJson(why) => Error::Invalid(why),
-        // Of requests; calls of functions have no schema.
-        CallError::Mismatch(_) => Error::Invalid("the input does not fit".to_owned()),
+        CallError::Mismatch(mismatches) => Error::Invalid(match mismatches.first() {
+            Some(first) => format!("the call does not fit at {}: {}", first.path, first.detail),
+            None => "the call does not fit".to_owned(),
+        }),
         CallError::PayloadTooLarge => Error::Invalid("the arguments are too large".to_owned()),
         CallError::Unavailable => Error::Unavailable,
     }

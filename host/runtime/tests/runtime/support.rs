@@ -13,10 +13,11 @@ use coglex_runtime::{
 use coglex_services::accounts::{AuthSettings, SigningKey};
 use coglex_services::caller::Credentials;
 use coglex_services::documents::DocumentLimits;
+use coglex_services::jobs::JobSettings;
 use coglex_services::storage::{
     DocumentStore, DocumentStream, Find, IndexSpec, Result as StoreResult, Update, UpdateOutcome,
 };
-use coglex_services::{Accounts, Documents, Kv, Services};
+use coglex_services::{Accounts, Documents, Jobs, Kv, Services};
 use futures_util::StreamExt;
 use http_body_util::{BodyExt, Full};
 
@@ -49,6 +50,7 @@ pub(crate) fn services() -> Services {
     Services {
         documents: Documents::new(Arc::clone(&store), limits.clone()),
         kv: Kv::new(Arc::clone(&store)),
+        jobs: Jobs::new(Arc::clone(&store), JobSettings::default()),
         accounts: Accounts::new(store, auth, limits),
     }
 }
@@ -117,7 +119,7 @@ pub(crate) fn context() -> CallContext {
             api_key: true,
             ..Credentials::default()
         },
-        users: Vec::new(),
+        ..CallContext::default()
     }
 }
 

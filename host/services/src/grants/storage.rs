@@ -21,11 +21,19 @@ pub enum Verb {
     Update,
     /// Delete.
     Delete,
+    /// Watch the writes of others, and change or refuse them: have a hook there.
+    Hook,
 }
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Verb; 4] = [Verb::Read, Verb::Insert, Verb::Update, Verb::Delete];
+    pub const ALL: [Verb; 5] = [
+        Verb::Read,
+        Verb::Insert,
+        Verb::Update,
+        Verb::Delete,
+        Verb::Hook,
+    ];
 }
 
 impl fmt::Display for Verb {
@@ -35,6 +43,7 @@ impl fmt::Display for Verb {
             Verb::Insert => "insert",
             Verb::Update => "update",
             Verb::Delete => "delete",
+            Verb::Hook => "hook",
         })
     }
 }
@@ -105,7 +114,7 @@ pub struct Access<'a> {
 }
 
 impl Access<'_> {
-    fn is_whole(&self) -> bool {
+    pub(super) fn is_whole(&self) -> bool {
         self.filter.is_none() && self.fields.is_none()
     }
 }
@@ -135,6 +144,12 @@ pub(super) fn check(grants: &[StorageGrant]) -> Result<(), String> {
     for (index, grant) in grants.iter().enumerate() {
         if grant.access().is_whole() {
             continue;
+        }
+        if grant.verbs.contains(&Verb::Hook) {
+            return Err(format!(
+                "`hook` on `{}` cannot have a filter or fields: a hook sees whole writes; give it an entry of its own",
+                grant.collection
+            ));
         }
         if grant.collection == ANY {
             return Err(

@@ -32,13 +32,16 @@ fn fields() -> impl Strategy<Value = Option<Fields>> {
 fn grants() -> impl Strategy<Value = Grants> {
     let storage = (
         prop::sample::select(&NAMES[..]),
-        prop::sample::subsequence(Verb::ALL.to_vec(), 0..=4),
+        prop::sample::subsequence(Verb::ALL.to_vec(), 0..=5),
         conditions(),
         fields(),
     )
-        .prop_map(|(collection, verbs, filter, fields)| {
+        .prop_map(|(collection, mut verbs, filter, fields)| {
             let conditions = (collection != "*").then_some((filter, fields));
             let (filter, fields) = conditions.unwrap_or_default();
+            if filter.is_some() || fields.is_some() {
+                verbs.retain(|verb| *verb != Verb::Hook);
+            }
             StorageGrant {
                 collection: collection.into(),
                 verbs,

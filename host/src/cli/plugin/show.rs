@@ -2,12 +2,15 @@
 
 use std::fmt::Write as _;
 
+use coglex_services::hooks::Moment;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::inspect::Inspection;
 use super::is_colourful;
-use crate::plugins::status::{BudgetView, Description, RouteLine, State, Status, Summary};
+use crate::plugins::status::{
+    BudgetView, Description, HookLine, RouteLine, State, Status, Summary,
+};
 
 /// A log line as the admin API sends it.
 #[derive(Debug, Deserialize)]
@@ -93,8 +96,8 @@ pub(super) fn status(plugin: &Status) -> String {
         (
             "calls",
             format!(
-                "{}, of which {} trapped and {} ran out of time",
-                plugin.calls, plugin.traps, plugin.deadlines
+                "{}, of which {} trapped and {} ran out of time; {} under way",
+                plugin.calls, plugin.traps, plugin.deadlines, plugin.running
             ),
         ),
     ];
@@ -192,6 +195,12 @@ fn describe(description: &Description) -> String {
             let summary = function.summary.as_deref().unwrap_or_default();
             let line = format!("  {}  {}", printable(&function.name), printable(summary));
             let _ = writeln!(out, "{}", line.trim_end());
+            for schedule in &function.schedules {
+                let _ = writeln!(out, "    at {} (UTC)", printable(&schedule.cron));
+            }
+            for hook in &function.hooks {
+                let _ = writeln!(out, "    {}", printable(&hook_line(hook)));
+            }
         }
     }
     out.push_str("\ngrants\n");
@@ -215,6 +224,21 @@ fn describe(description: &Description) -> String {
     out.push_str("\nbudget of a call\n");
     out.push_str(&indented(&pairs(&budget(&description.budget))));
     out
+}
+
+/// `before insert of orders, order 10, fail-open`.
+fn hook_line(hook: &HookLine) -> String {
+    let mut line = format!("{} {} of {}", hook.moment, hook.operation, hook.collection);
+    if hook.order != 0 {
+        let _ = write!(line, ", order {}", hook.order);
+    }
+    if hook.moment == Moment::Before {
+        line.push_str(match hook.fail_open {
+            true => ", fail-open",
+            false => ", fail-closed",
+        });
+    }
+    line
 }
 
 fn route(route: &RouteLine) -> Vec<String> {

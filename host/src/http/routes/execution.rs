@@ -44,6 +44,7 @@ pub(crate) async fn execute(
         request_id: request_id.0,
         credentials,
         users: Vec::new(),
+        ..CallContext::default()
     };
     let answer = functions::run(&state, &function, args, kwargs, context).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], answer).into_response())
