@@ -26,6 +26,7 @@ use bson::{Bson, Document, RawDocumentBuf, doc};
 use futures_util::StreamExt as _;
 
 use crate::caller::Credentials;
+use crate::clock::Clock;
 use crate::documents::{self, DocumentLimits};
 use crate::error::{Error, Result};
 use crate::storage::{Change, DocumentStore, Find, IndexSpec, StoreError, Update};
@@ -85,6 +86,7 @@ struct Inner {
     session_ttl: Duration,
     hasher: Hasher,
     tokens: Tokens,
+    clock: Clock,
     /// What documents of users may be: the limits of the storage service.
     limits: DocumentLimits,
     /// Realms whose unique index on `_key` is known to be there.
@@ -98,12 +100,23 @@ impl Accounts {
         settings: AuthSettings,
         limits: DocumentLimits,
     ) -> Self {
+        Self::by_clock(store, settings, limits, Clock::default())
+    }
+
+    /// The same, whose sessions begin and end by this clock.
+    pub fn by_clock(
+        store: Arc<dyn DocumentStore>,
+        settings: AuthSettings,
+        limits: DocumentLimits,
+        clock: Clock,
+    ) -> Self {
         Self {
             inner: Arc::new(Inner {
                 store,
                 session_ttl: settings.session_ttl,
                 hasher: Hasher::new(&settings),
-                tokens: Tokens::new(&settings.signing_key, &settings.issuer),
+                tokens: Tokens::new(&settings.signing_key, &settings.issuer, clock.clone()),
+                clock,
                 limits,
                 indexed: Mutex::default(),
             }),
@@ -190,7 +203,7 @@ impl Accounts {
                 return Err(Error::NotFound("no user has this key and password".into()));
             };
 
-            let now = bson::DateTime::now();
+            let now = inner.clock.now();
             let session = NewSession::open(now, inner.session_ttl)?;
             let mut set = doc! { session.path(): session.record() };
             if outdated {
@@ -233,7 +246,7 @@ impl Accounts {
             return Ok(None);
         };
         let stored = decoded(&raw)?;
-        if !Sessions::of(&stored).is_open(&claims, bson::DateTime::now()) {
+        if !Sessions::of(&stored).is_open(&claims, inner.clock.now()) {
             return Ok(None);
         }
         Ok(Some(user(realm, stored)))

@@ -21,6 +21,7 @@ use futures_util::TryStreamExt as _;
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::caller::Caller;
+use crate::clock::Clock;
 use crate::error::Error;
 use crate::storage::{Change, DocumentStore, Find, IndexSpec, StoreError, Update};
 use entry::{Entry, Value};
@@ -66,6 +67,7 @@ type Result<T, E = KvError> = std::result::Result<T, E>;
 #[derive(Clone)]
 pub struct Kv {
     store: Arc<dyn DocumentStore>,
+    clock: Clock,
     indexed: Arc<OnceCell<()>>,
     turns: Arc<[Mutex<()>; TURNS]>,
 }
@@ -83,9 +85,16 @@ impl Kv {
     pub fn new(store: Arc<dyn DocumentStore>) -> Self {
         Self {
             store,
+            clock: Clock::default(),
             indexed: Arc::default(),
             turns: Arc::new(std::array::from_fn(|_| Mutex::new(()))),
         }
+    }
+
+    /// By this clock, by which times to live begin and end.
+    #[must_use]
+    pub fn with_clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
     }
 
     /// The value of a key: bytes, or the digits of a counter.
@@ -93,7 +102,7 @@ impl Kv {
         let id = id(caller, key)?;
         let entry = self.read(&id).await?;
         Ok(entry
-            .filter(Entry::is_live)
+            .filter(|entry| entry.is_live(self.clock.now()))
             .map(|entry| entry.value.into_bytes()))
     }
 
@@ -107,7 +116,7 @@ impl Kv {
     ) -> Result<()> {
         let id = id(caller, key)?;
         let value = checked(value)?;
-        let expires = expiry(ttl)?;
+        let expires = self.expiry(ttl)?;
         self.ensure_index().await?;
         for _ in 0..MAX_ROUNDS {
             let update = Update {
@@ -147,7 +156,7 @@ impl Kv {
         ttl: Option<Duration>,
     ) -> Result<i64> {
         let id = id(caller, key)?;
-        let begins = expiry(ttl)?;
+        let begins = self.expiry(ttl)?;
         self.change(&id, |entry| {
             let (count, expires) = match entry {
                 None => (0, begins),
@@ -176,7 +185,7 @@ impl Kv {
     ) -> Result<bool> {
         let id = id(caller, key)?;
         let value = checked(value)?;
-        let expires = expiry(ttl)?;
+        let expires = self.expiry(ttl)?;
         self.change(&id, |entry| {
             let there = entry.map(|entry| entry.value.clone().into_bytes());
             Ok(match there == expected {
@@ -206,7 +215,7 @@ impl Kv {
             range.insert("$gt", format!("{start}{after}"));
         }
         let find = Find {
-            filter: doc! { "_id": range, "$nor": [{ "x": { "$lte": bson::DateTime::now() } }] },
+            filter: doc! { "_id": range, "$nor": [{ "x": { "$lte": self.clock.now() } }] },
             projection: Some(doc! { "_id": 1 }),
             sort: Some(doc! { "_id": 1 }),
             limit: Some(limit.min(MAX_KEYS).into()),
@@ -235,7 +244,9 @@ impl Kv {
         let _turn = self.turn(id).lock().await;
         for _ in 0..MAX_ROUNDS {
             let stored = self.read(id).await?;
-            let live = stored.as_ref().filter(|entry| entry.is_live());
+            let live = stored
+                .as_ref()
+                .filter(|entry| entry.is_live(self.clock.now()));
             let (step, answer) = step(live)?;
             let done = match (step, &stored) {
                 (Step::Keep, _) => true,
@@ -274,6 +285,20 @@ impl Kv {
     async fn read(&self, id: &str) -> Result<Option<Entry>> {
         let stored = self.store.get(COLLECTION, Bson::from(id)).await?;
         Ok(stored.map(|raw| Entry::read(&raw)).transpose()?)
+    }
+
+    /// When what is written now is over.
+    fn expiry(&self, ttl: Option<Duration>) -> Result<Option<bson::DateTime>> {
+        let Some(ttl) = ttl else { return Ok(None) };
+        if ttl.is_zero() || ttl > MAX_TTL {
+            return Err(KvError::Invalid(format!(
+                "a time to live is from 1 to {} milliseconds",
+                MAX_TTL.as_millis()
+            )));
+        }
+        let ttl = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
+        let now = self.clock.now().timestamp_millis();
+        Ok(Some(bson::DateTime::from_millis(now.saturating_add(ttl))))
     }
 
     fn turn(&self, id: &str) -> &Mutex<()> {
@@ -329,20 +354,6 @@ fn checked(value: Vec<u8>) -> Result<Value> {
         )));
     }
     Ok(Value::Bytes(value))
-}
-
-/// When what is written now is over.
-fn expiry(ttl: Option<Duration>) -> Result<Option<bson::DateTime>> {
-    let Some(ttl) = ttl else { return Ok(None) };
-    if ttl.is_zero() || ttl > MAX_TTL {
-        return Err(KvError::Invalid(format!(
-            "a time to live is from 1 to {} milliseconds",
-            MAX_TTL.as_millis()
-        )));
-    }
-    let ttl = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
-    let now = bson::DateTime::now().timestamp_millis();
-    Ok(Some(bson::DateTime::from_millis(now.saturating_add(ttl))))
 }
 
 fn raw(document: &Document) -> Result<RawDocumentBuf> {

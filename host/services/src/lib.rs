@@ -19,6 +19,7 @@
 
 pub mod accounts;
 pub mod caller;
+pub mod clock;
 pub mod documents;
 pub mod error;
 pub mod grants;
@@ -31,8 +32,10 @@ pub mod storage;
 
 pub use accounts::Accounts;
 pub use caller::Caller;
+pub use clock::Clock;
 pub use documents::Documents;
 pub use error::{Error, Result};
+pub use jobs::Jobs;
 pub use kv::Kv;
 
 /// Every service, cheap to clone. Made once in the host's `app`.
@@ -44,4 +47,6 @@ pub struct Services {
     pub accounts: Accounts,
     /// Keys and values of plugins.
     pub kv: Kv,
+    /// Calls that are made later.
+    pub jobs: Jobs,
 }

@@ -272,7 +272,7 @@ async fn a_session_costs_one_read_and_a_foreign_token_none() {
         signing_key: SigningKey(Arc::from([8; 32])),
         ..settings()
     };
-    let foreign = Tokens::new(&other.signing_key, &other.issuer);
+    let foreign = Tokens::new(&other.signing_key, &other.issuer, Clock::default());
     let session = NewSession::open(bson::DateTime::now(), Duration::from_secs(60)).unwrap();
     let foreign = foreign
         .issue("users", &Bson::from("ann"), &session)

@@ -66,8 +66,8 @@ impl Entry {
     }
 
     /// Whether its time is not over.
-    pub(super) fn is_live(&self) -> bool {
-        self.expires.is_none_or(|expires| expires > DateTime::now())
+    pub(super) fn is_live(&self, now: DateTime) -> bool {
+        self.expires.is_none_or(|expires| expires > now)
     }
 
     /// The filter that only this very state of the entry meets.
