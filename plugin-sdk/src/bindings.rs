@@ -46,7 +46,7 @@ pub mod gateway {
 pub mod function {
     wit_bindgen::generate!({
         path: "../wit",
-        world: "coglex:plugin/function",
+        world: "coglex:plugin/declared-function",
         with: {
             "coglex:storage/documents@0.1.0": crate::bindings::capabilities::coglex::storage::documents,
             "coglex:auth/caller@0.1.0": crate::bindings::capabilities::coglex::auth::caller,

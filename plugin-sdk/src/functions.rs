@@ -6,8 +6,11 @@ use std::borrow::Cow;
 use serde::Serialize;
 
 use crate::args::Args;
-use crate::bindings::function::exports::coglex::function::functions as wit;
+use crate::bindings::function::exports::coglex::function::{
+    declarations as wit_declarations, functions as wit,
+};
 use crate::error::{Error, Result};
+use crate::hooks::{Declared, Hook, Schedule};
 use crate::log;
 
 /// A table of functions. An instance builds it for each call.
@@ -23,7 +26,10 @@ struct Function {
     summary: Cow<'static, str>,
     /// The lines of a doc comment, which is the summary where there is none. It
     /// is put together only when asked for: calls have no use for it.
-    docs: &'static [&'static str],
+    docs: &'static [Option<&'static str>],
+    /// The attributes, likewise.
+    attributes: Option<fn(&mut Declared)>,
+    declared: Option<Box<Declared>>,
     body: Body,
 }
 
@@ -41,8 +47,9 @@ impl Function {
 }
 
 /// The first paragraph of a doc comment, on one line.
-fn first_paragraph(docs: &[&str]) -> String {
-    let lines = docs.iter().flat_map(|line| line.split('\n')).map(str::trim);
+fn first_paragraph(docs: &[Option<&str>]) -> String {
+    let lines = docs.iter().flatten();
+    let lines = lines.flat_map(|line| line.split('\n')).map(str::trim);
     let paragraph: Vec<&str> = lines
         .skip_while(|line| line.is_empty())
         .take_while(|line| !line.is_empty())
@@ -65,6 +72,8 @@ impl Functions {
             name: name.into(),
             summary: Cow::Borrowed(""),
             docs: &[],
+            attributes: None,
+            declared: None,
             body: Box::new(move |args| {
                 Ok(serde_json::to_string(&body(args).map_err(Into::into)?)?)
             }),
@@ -78,6 +87,18 @@ impl Functions {
         let function = self.functions.iter().find(|function| function.name == name);
         let function = function.ok_or_else(|| Error::status(404, "there is no such function"))?;
         (function.body)(Args::from_json(args, kwargs)?)
+    }
+
+    fn declarations(self) -> Vec<wit_declarations::Declaration> {
+        let functions = self.functions.into_iter();
+        let declared = functions.filter_map(|function| {
+            let mut declared = function.declared.map(|own| *own).unwrap_or_default();
+            if let Some(attributes) = function.attributes {
+                attributes(&mut declared);
+            }
+            declared.into_wit(function.name)
+        });
+        declared.collect()
     }
 
     fn list(self) -> Vec<wit::FunctionInfo> {
@@ -95,18 +116,43 @@ pub struct Added<'a> {
 
 impl Added<'_> {
     /// One sentence for listings.
-    pub fn summary(self, summary: impl Into<Cow<'static, str>>) {
-        if let Some(function) = self.functions.functions.last_mut() {
-            function.summary = summary.into();
-        }
+    pub fn summary(self, summary: impl Into<Cow<'static, str>>) -> Self {
+        self.change(|function| function.summary = summary.into())
+    }
+
+    /// Has the function run by itself.
+    pub fn schedule(self, schedule: Schedule) -> Self {
+        self.declare(|declared| declared.schedule(schedule))
+    }
+
+    /// Has the function called when documents are written.
+    pub fn hook(self, hook: Hook) -> Self {
+        self.declare(|declared| declared.hook(hook))
+    }
+
+    /// Declares more of it: `|declared| declared.kwargs(json!({…}))`.
+    pub fn declare(self, declare: impl FnOnce(&mut Declared)) -> Self {
+        self.change(|function| declare(function.declared.get_or_insert_default()))
     }
 
     /// What [`functions!`](crate::functions!) found above the function.
     #[doc(hidden)]
-    pub fn docs(self, docs: &'static [&'static str]) {
-        if let Some(function) = self.functions.functions.last_mut() {
+    pub fn attributes(
+        self,
+        docs: &'static [Option<&'static str>],
+        attributes: fn(&mut Declared),
+    ) -> Self {
+        self.change(|function| {
             function.docs = docs;
+            function.attributes = Some(attributes);
+        })
+    }
+
+    fn change(self, change: impl FnOnce(&mut Function)) -> Self {
+        if let Some(function) = self.functions.functions.last_mut() {
+            change(function);
         }
+        self
     }
 }
 
@@ -146,6 +192,14 @@ impl<T: DefineFunctions> wit::Guest for T {
     }
 }
 
+impl<T: DefineFunctions> wit_declarations::Guest for T {
+    fn declare() -> Vec<wit_declarations::Declaration> {
+        let mut functions = Functions::default();
+        T::define(&mut functions);
+        functions.declarations()
+    }
+}
+
 /// Makes this crate a component with functions. Once per component.
 ///
 /// Written as functions, parameters are bound from the call's `args` and
@@ -170,6 +224,45 @@ impl<T: DefineFunctions> wit::Guest for T {
 /// # fn main() {}
 /// ```
 ///
+/// What stands above a function beside its doc comment says when else it runs, and
+/// what it takes:
+///
+/// ```
+/// use coglex_sdk::prelude::*;
+///
+/// coglex_sdk::functions! {
+///     /// Removes old drafts: every night at three (UTC), or when it is called.
+///     #[schedule("0 3 * * *", kwargs = {"days": 30})]
+///     #[schema(kwargs = {"type": "object", "properties": {"days": {"type": "integer", "minimum": 1}}})]
+///     fn tidy(days: u32) -> Result<u64> {
+///         storage::delete("drafts", json!({"age": {"$gt": days}})).many().run()
+///     }
+///
+///     /// Refuses or changes writes; the grant is `hook`.
+///     #[before(insert | update, "orders", order = 10, on_failure = proceed)]
+///     fn look_at_order(write: Write) -> Result<()> {
+///         if write.many {
+///             return Err(Error::failure("one_by_one", "orders are changed one by one"));
+///         }
+///         Ok(())
+///     }
+///
+///     /// Runs as a job when a write has succeeded.
+///     #[after(delete, "orders")]
+///     fn order_gone(write: Write) -> Result<()> {
+///         log::info!("{} orders are gone", write.outcome.map_or(0, |outcome| outcome.deleted));
+///         Ok(())
+///     }
+/// }
+/// # fn main() {}
+/// ```
+///
+/// - `#[schedule("cron", args = […], kwargs = {…})]`: see [`Schedule`].
+/// - `#[before(insert | update | delete, "collection", order = 0, on_failure =
+///   refuse)]` and `#[after(…)]`: see [`Hook`] and [`Write`](crate::Write).
+/// - `#[schema(args = …, kwargs = …, result = …)]`: JSON Schemas. The server
+///   answers calls that do not fit with 422, before the function runs.
+///
 /// For names that are not Rust names, or to bind arguments by hand, fill the
 /// table yourself:
 ///
@@ -189,16 +282,15 @@ impl<T: DefineFunctions> wit::Guest for T {
 #[macro_export]
 macro_rules! functions {
     ($(
-        $(#[doc = $doc:expr])*
+        $(#[$($attribute:tt)*])*
         fn $name:ident($($arg:ident : $type:ty $(= $default:expr)?),* $(,)?) -> $result:ty $body:block
     )+) => {
         $(
-            $(#[doc = $doc])*
             fn $name($($arg: $type),*) -> $result $body
         )+
 
         $crate::functions!($crate::__function_table! {$(
-            [$($doc),*] $name($($arg: $type $(= $default)?),*)
+            [$([$($attribute)*])*] $name($($arg: $type $(= $default)?),*)
         )+});
     };
     ($define:expr $(,)?) => {
@@ -234,7 +326,7 @@ macro_rules! functions {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __function_table {
-    ($([$($doc:expr),*] $name:ident($($arg:ident : $type:ty $(= $default:expr)?),*))+) => {
+    ($([$([$($attribute:tt)*])*] $name:ident($($arg:ident : $type:ty $(= $default:expr)?),*))+) => {
         |functions: &mut $crate::Functions| {$(
             functions
                 .add(stringify!($name), |args: $crate::Args| {
@@ -244,8 +336,99 @@ macro_rules! __function_table {
                     args.finish()?;
                     $name($($arg),*).map_err($crate::Error::from)
                 })
-                .docs(&[$($doc),*]);
+                .attributes(
+                    &[$($crate::__function_doc!($($attribute)*)),*],
+                    |_declared: &mut $crate::Declared| {
+                        $($crate::__function_attribute!(_declared, $($attribute)*);)*
+                    },
+                );
         )+}
+    };
+}
+
+/// A line of the doc comment, or none.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __function_doc {
+    (doc = $doc:expr) => {
+        Some($doc)
+    };
+    ($($other:tt)*) => {
+        None
+    };
+}
+
+/// What an attribute declares.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __function_attribute {
+    ($declared:ident, doc = $doc:expr) => {};
+    ($declared:ident, schedule($cron:expr $(, args = $args:tt)? $(, kwargs = $kwargs:tt)? $(,)?)) => {
+        $declared.schedule(
+            $crate::Schedule::new($cron)
+                $(.args($crate::serde_json::json!($args)))?
+                $(.kwargs($crate::serde_json::json!($kwargs)))?
+        )
+    };
+    ($declared:ident, before($($hook:tt)*)) => {
+        $crate::__function_hook!($declared, before, $($hook)*)
+    };
+    ($declared:ident, after($($hook:tt)*)) => {
+        $crate::__function_hook!($declared, after, $($hook)*)
+    };
+    ($declared:ident, schema($($part:ident = $schema:tt),+ $(,)?)) => {
+        $($declared.$part($crate::serde_json::json!($schema));)+
+    };
+    ($declared:ident, $($other:tt)*) => {
+        compile_error!(concat!(
+            "above a function there can be a doc comment, `schedule(\"cron\")`, ",
+            "`before(insert, \"collection\")`, `after(…)` and `schema(kwargs = {…})`, not `",
+            stringify!($($other)*), "`",
+        ))
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __function_hook {
+    (
+        $declared:ident, $moment:ident, $($operation:ident)|+, $collection:expr
+        $(, order = $order:expr)? $(, on_failure = $failure:ident)? $(,)?
+    ) => {
+        // One by one: an option cannot be repeated for each operation.
+        let operations = [$($crate::__operation!($operation)),+];
+        for operation in operations {
+            #[allow(unused_mut, reason = "a hook may have no options")]
+            let mut hook = $crate::Hook::$moment(operation, $collection);
+            $(hook = hook.order($order);)?
+            $(hook = $crate::__on_failure!(hook, $failure);)?
+            $declared.hook(hook);
+        }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __operation {
+    (insert) => {
+        $crate::Operation::Insert
+    };
+    (update) => {
+        $crate::Operation::Update
+    };
+    (delete) => {
+        $crate::Operation::Delete
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __on_failure {
+    ($hook:ident, refuse) => {
+        $hook
+    };
+    ($hook:ident, proceed) => {
+        $hook.fail_open()
     };
 }
 
@@ -313,10 +496,19 @@ mod tests {
     #[test]
     fn the_summary_is_the_first_paragraph() {
         assert_eq!(
-            first_paragraph(&[" Greets", " somebody.", "", " At length."]),
+            first_paragraph(&[
+                Some(" Greets"),
+                None,
+                Some(" somebody."),
+                Some(""),
+                Some(" At length.")
+            ]),
             "Greets somebody."
         );
-        assert_eq!(first_paragraph(&["\n  Greets.\n\n  More."]), "Greets.");
+        assert_eq!(
+            first_paragraph(&[Some("\n  Greets.\n\n  More.")]),
+            "Greets."
+        );
         assert_eq!(first_paragraph(&[]), "");
     }
 
@@ -331,7 +523,8 @@ mod tests {
     #[test]
     fn functions_written_as_such_bind_their_parameters_in_order() {
         let define = __function_table! {
-            [" Greets.", "", " More."] greet(name: String, greeting: String = "Hello".to_owned(), times: Option<u8>)
+            [[doc = " Greets."] [doc = ""] [doc = " More."]]
+            greet(name: String, greeting: String = "Hello".to_owned(), times: Option<u8>)
             [] nothing()
         };
         let mut functions = Functions::default();
@@ -367,5 +560,71 @@ mod tests {
             .map(|info| (info.name.as_str(), info.summary.as_deref()))
             .collect();
         assert_eq!(list, [("greet", Some("Greets.")), ("nothing", None)]);
+    }
+
+    fn tidy(_days: u32) -> Result<()> {
+        Ok(())
+    }
+
+    #[test]
+    fn attributes_declare_schedules_hooks_and_schemas() {
+        let define = __function_table! {
+            [
+                [doc = " Tidies."]
+                [schedule("0 3 * * *", kwargs = {"days": 30})]
+                [schedule("@hourly")]
+                [before(insert | update, "orders", order = -1, on_failure = proceed)]
+                [after(delete, "orders")]
+                [schema(kwargs = {"type": "object"}, result = true)]
+            ]
+            tidy(days: u32)
+            [] nothing()
+        };
+        let table = || {
+            let mut functions = Functions::default();
+            define(&mut functions);
+            functions
+        };
+        assert_eq!(table().list()[0].summary.as_deref(), Some("Tidies."));
+        let declared = table().declarations();
+        assert_eq!(declared.len(), 1);
+        let tidy = &declared[0];
+        assert_eq!(tidy.name, "tidy");
+        assert_eq!(tidy.schedules.len(), 2);
+        assert_eq!(tidy.schedules[0].kwargs.as_deref(), Some(r#"{"days":30}"#));
+        let hooks: Vec<_> = tidy
+            .hooks
+            .iter()
+            .map(|hook| (hook.moment, hook.operation, hook.order, hook.on_failure))
+            .collect();
+        use wit_declarations::{Moment, OnFailure, Operation};
+        assert_eq!(
+            hooks,
+            [
+                (Moment::Before, Operation::Insert, -1, OnFailure::Proceed),
+                (Moment::Before, Operation::Update, -1, OnFailure::Proceed),
+                (Moment::After, Operation::Delete, 0, OnFailure::Refuse),
+            ]
+        );
+        assert_eq!(tidy.kwargs_schema.as_deref(), Some(r#"{"type":"object"}"#));
+        assert_eq!(tidy.result_schema.as_deref(), Some("true"));
+    }
+
+    #[test]
+    fn a_table_filled_by_hand_declares_the_same() {
+        let mut functions = Functions::default();
+        functions
+            .add("people.tidy", |_: Args| Ok::<_, Error>(()))
+            .summary("Tidies.")
+            .schedule(Schedule::new("0 3 * * *"))
+            .hook(Hook::before(crate::Operation::Insert, "people"))
+            .declare(|declared| declared.args(serde_json::json!({"maxItems": 0})));
+        let declared = functions.declarations();
+        assert_eq!(declared[0].name, "people.tidy");
+        assert_eq!(declared[0].hooks.len(), 1);
+        assert_eq!(
+            declared[0].args_schema.as_deref(),
+            Some(r#"{"maxItems":0}"#)
+        );
     }
 }

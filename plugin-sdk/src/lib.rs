@@ -111,6 +111,7 @@ mod error;
 pub mod execution;
 mod extract;
 mod functions;
+mod hooks;
 mod id;
 pub mod kv;
 pub mod log;
@@ -125,6 +126,9 @@ pub use date_time::{DateTime, NotADateTime};
 pub use error::{Error, OrStatus, Problem, Result};
 pub use extract::{FromRequest, FromRequestParts, Handler, Path, Query};
 pub use functions::{Added, Functions};
+pub use hooks::{
+    Declared, Hook, Moment, Operation, Outcome, Schedule, Write, WriteKind, Writer, WriterUser,
+};
 pub use id::{Id, NotAnObjectId, ObjectId};
 pub use request::Request;
 pub use response::{IntoResponse, Json, Response};
@@ -136,8 +140,8 @@ pub use serde_json;
 pub mod prelude {
     pub use crate::{
         App, Args, Cache, DateTime, Error, Functions, Id, Json, OrStatus, Path, Problem, Query,
-        Rate, Request, Response, Result, api_key, auth, authenticated, client, config, execution,
-        kv, log, role, storage,
+        Rate, Request, Response, Result, Write, api_key, auth, authenticated, client, config,
+        execution, kv, log, role, storage,
     };
     pub use serde::{Deserialize, Serialize};
     pub use serde_json::{Value, json};

@@ -14,7 +14,7 @@ use crate::error::LoadError;
 use crate::schema::Schema;
 
 pub(crate) use declared::add as add_declarations;
-pub use declared::{Hook, Schedule, parse_cron};
+pub use declared::{Hook, Schedule};
 pub use terms::{CacheHints, Rate, RateScope, Terms};
 
 const MAX_ROUTES: usize = 1_000;

@@ -51,7 +51,7 @@ mod state;
 pub use ask::{Allow, Ask, PluginSecret, Policy};
 pub use budget::{Budget, BudgetOverrides};
 pub use describe::{
-    CacheHints, FunctionInfo, Guard, Hook, Rate, RateScope, Route, Schedule, Terms, parse_cron,
+    CacheHints, FunctionInfo, Guard, Hook, Rate, RateScope, Route, Schedule, Terms,
 };
 pub use doors::{BoxError, Door, Failure, RequestBody, ResponseBody, RouteMatch};
 pub use error::{CallError, LoadError, RuntimeError};

@@ -5,7 +5,7 @@ use std::str::FromStr as _;
 
 use coglex_services::grants::Grants;
 use coglex_services::hooks::{Moment, Operation};
-use croner::parser::{CronParser, Seconds, Year};
+use coglex_services::schedule::Cron;
 use serde::de::IgnoredAny;
 
 use super::{FunctionInfo, MAX_SCHEMAS, declares, is_collection, shown};
@@ -18,14 +18,13 @@ const MAX_HOOKS: usize = 64;
 /// Of all functions of a component together.
 const MAX_ALL_SCHEDULES: usize = 256;
 const MAX_ALL_HOOKS: usize = 256;
-const MAX_CRON: usize = 200;
 /// Bytes of the arguments of one schedule.
 const MAX_ARGUMENTS: usize = 64 * 1024;
 
 /// When a function runs by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
-    /// Five fields of cron, in UTC; see [`parse_cron`].
+    /// What [`Cron`] reads.
     pub cron: String,
     /// A JSON array.
     pub args: String,
@@ -46,20 +45,6 @@ pub struct Hook {
     pub order: i32,
     /// Whether the write goes on when the hook fails.
     pub fail_open: bool,
-}
-
-/// Reads a cron expression: minute, hour, day of the month, month, day of the
-/// week. Else what is wrong with it.
-pub fn parse_cron(text: &str) -> Result<croner::Cron, String> {
-    if text.len() > MAX_CRON {
-        return Err(format!("has more than {MAX_CRON} bytes"));
-    }
-    CronParser::builder()
-        .seconds(Seconds::Disallowed)
-        .year(Year::Disallowed)
-        .build()
-        .parse(text)
-        .map_err(|error| error.to_string())
 }
 
 /// Adds to each function what was declared of it. Compiles schemas, which takes
@@ -154,8 +139,7 @@ fn one(
 }
 
 fn schedule(wanted: wit::Schedule, function: &FunctionInfo) -> Result<Schedule, String> {
-    parse_cron(&wanted.cron)
-        .map_err(|why| format!("the schedule {:?}: {why}", shown(&wanted.cron)))?;
+    Cron::parse(&wanted.cron).map_err(|why| format!("a schedule that cannot be: {why}"))?;
     let args = wanted.args.unwrap_or_else(|| "[]".to_owned());
     let kwargs = wanted.kwargs.unwrap_or_else(|| "{}".to_owned());
     let cron = wanted.cron;
@@ -300,7 +284,7 @@ mod tests {
         );
         refused(
             |one| one.schedules = vec![schedule("every day", None)],
-            "the schedule \"every day\"",
+            "a schedule that cannot be: the schedule `every day`",
         );
         refused(
             |one| one.schedules = vec![schedule("* * * * * *", None)],
@@ -326,23 +310,5 @@ mod tests {
         refused(|one| one.hooks = vec![hook("")], "not a collection");
         refused(|one| one.hooks = vec![hook("invoices")], "not granted");
         refused(|one| one.hooks = vec![hook("_coglex_jobs")], "not granted");
-    }
-
-    #[test]
-    fn cron_has_five_fields() {
-        for good in ["* * * * *", "*/5 0-6 1,15 * MON-FRI", "0 3 * * 0", "@daily"] {
-            parse_cron(good).unwrap();
-        }
-        let long = "0,".repeat(200);
-        for bad in [
-            "",
-            "* * * *",
-            "* * * * * *",
-            "60 * * * *",
-            "a b c d e",
-            &long,
-        ] {
-            assert!(parse_cron(bad).is_err(), "{bad}");
-        }
     }
 }
