@@ -434,3 +434,73 @@ async fn a_plugin_cannot_fill_the_stores_queue() {
     calls.shutdown().await;
     assert_eq!(run(&greedy).await.unwrap(), "5");
 }
+
+#[tokio::test]
+async fn bytes_that_the_host_gives_are_counted_too() {
+    let log = Log::capture();
+    let runtime = runtime(budget(BudgetOverrides {
+        host_call_mib: Some(1),
+        ..BudgetOverrides::default()
+    }));
+    let reads = |times: u32| {
+        let run = format!(
+            "(local.set $n (i32.const {times}))
+             (loop $l
+               (call $get (i32.const 16) (i32.const 5) (i32.const 2048))
+               (br_if $l (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))
+             (call $digit (i32.load8_u (i32.const 2048)))"
+        );
+        bytes(&function(Guest {
+            host: Host::Config,
+            run,
+            ..Guest::default()
+        }))
+    };
+    let setting = Policy {
+        settings: [("probe".to_owned(), "x".repeat(600 << 10))].into(),
+        ..Policy::default()
+    };
+    for (times, expected) in [(1, Ok("1".to_owned())), (2, Err(CallError::Trapped))] {
+        let plugin = runtime
+            .load("probe", reads(times), None, setting.clone())
+            .await
+            .unwrap();
+        assert_eq!(run(&plugin).await, expected, "{times} times");
+    }
+    assert!(
+        log.text().contains("bytes through host calls"),
+        "{}",
+        log.text()
+    );
+}
+
+#[tokio::test]
+async fn the_queue_is_as_long_as_the_budget_says_and_empty_afterwards() {
+    let runtime = runtime(quick(BudgetOverrides {
+        concurrency: Some(1),
+        queue: Some(2),
+        queue_wait_ms: Some(5_000),
+        ..BudgetOverrides::default()
+    }));
+    let plugin = loaded(&runtime, &runs(LOOP)).await;
+    for _ in 0..2 {
+        let mut calls = JoinSet::new();
+        for _ in 0..6 {
+            let plugin = plugin.clone();
+            calls.spawn(async move { run(&plugin).await });
+        }
+        let ended = calls.join_all().await;
+        let of = |wanted: fn(&CallError) -> bool| {
+            let errors = ended.iter().filter_map(|end| end.as_ref().err());
+            errors.filter(|error| wanted(error)).count()
+        };
+        // One ran, two waited for it and ran then, three were turned away.
+        assert_eq!(of(|error| *error == CallError::Deadline), 3, "{ended:?}");
+        assert_eq!(
+            of(|error| matches!(error, CallError::Overloaded { .. })),
+            3,
+            "{ended:?}"
+        );
+        assert_eq!(plugin.counts().running, 0);
+    }
+}

@@ -30,6 +30,14 @@ pub(crate) enum Host {
     Storage,
     /// `coglex:log/logging.log`, as `$log (level, text, len, fields, len)`.
     Log,
+    /// `coglex:execution/calls.call`, as `$call (function, len, args, len,
+    /// kwargs, len, result)`.
+    Calls,
+    /// `wasi:clocks/monotonic-clock.subscribe-duration`, as `$timer (nanoseconds)`,
+    /// which gives a handle, and `wasi:io/poll.pollable.block`, as `$block (handle)`.
+    Timer,
+    /// `wasi:random/random.get-random-bytes`, as `$random (len: i64, result)`.
+    Random,
 }
 
 /// A component with the function `probe`.
@@ -150,6 +158,43 @@ impl Host {
                 r#"(import "host" "log" (func $log (param i32 i32 i32 i32 i32)))"#,
                 r#"(with "host" (instance $imports))"#,
             ),
+            Host::Calls => (
+                r#"(import "coglex:execution/calls@0.1.0" (instance $host
+                     (type $failure (record (field "code" string) (field "message" string)))
+                     (export "failure" (type $f (eq $failure)))
+                     (type $error (variant (case "access-denied" string) (case "not-found" string) (case "invalid" string)
+                       (case "failure" $f) (case "trapped") (case "deadline") (case "overloaded") (case "unavailable")))
+                     (export "error" (type $e (eq $error)))
+                     (export "call" (func (param "function" string) (param "args" string) (param "kwargs" string)
+                       (result (result string (error $e)))))))"#,
+                r#"(core func $f (canon lower (func $host "call") (memory (core memory $libc "memory")) (realloc (core func $libc "realloc"))))
+                   (core instance $imports (export "call" (func $f)))"#,
+                r#"(import "host" "call" (func $call (param i32 i32 i32 i32 i32 i32 i32)))"#,
+                r#"(with "host" (instance $imports))"#,
+            ),
+            Host::Timer => (
+                r#"(import "wasi:io/poll@0.2.0" (instance $poll
+                     (export "pollable" (type $p (sub resource)))
+                     (export "[method]pollable.block" (func (param "self" (borrow $p))))))
+                   (alias export $poll "pollable" (type $pollable))
+                   (import "wasi:clocks/monotonic-clock@0.2.0" (instance $host
+                     (alias outer 1 $pollable (type $p))
+                     (export "subscribe-duration" (func (param "when" u64) (result (own $p))))))"#,
+                r#"(core func $f (canon lower (func $host "subscribe-duration")))
+                   (core func $g (canon lower (func $poll "[method]pollable.block")))
+                   (core instance $imports (export "timer" (func $f)) (export "block" (func $g)))"#,
+                r#"(import "host" "timer" (func $timer (param i64) (result i32)))
+                   (import "host" "block" (func $block (param i32)))"#,
+                r#"(with "host" (instance $imports))"#,
+            ),
+            Host::Random => (
+                r#"(import "wasi:random/random@0.2.0" (instance $host
+                     (export "get-random-bytes" (func (param "len" u64) (result (list u8))))))"#,
+                r#"(core func $f (canon lower (func $host "get-random-bytes") (memory (core memory $libc "memory")) (realloc (core func $libc "realloc"))))
+                   (core instance $imports (export "random" (func $f)))"#,
+                r#"(import "host" "random" (func $random (param i64 i32)))"#,
+                r#"(with "host" (instance $imports))"#,
+            ),
         }
     }
 }
@@ -165,6 +210,20 @@ pub(crate) fn runs(run: &str) -> String {
 /// A gateway app with the one route `/echo`: it answers with this status, the
 /// request's headers and the request's body.
 pub(crate) fn echo(status: u16) -> String {
+    app(&format!(
+        "(i32.store16 (i32.const 1024) (i32.const {status}))
+         (i32.store (i32.const 1028) (local.get $headers))
+         (i32.store (i32.const 1032) (local.get $headers_len))
+         (i32.store (i32.const 1036) (local.get $body))
+         (i32.store (i32.const 1040) (local.get $body_len))
+         (i32.const 1024)"
+    ))
+}
+
+/// A gateway app with the one route `/echo`, which these instructions answer:
+/// their result is the address of a `response`. The locals `$headers`, `$body` and
+/// their `…_len` hold the request's; from 1024 on there is room for the response.
+pub(crate) fn app(handle: &str) -> String {
     format!(
         r#"(component
   (core module $main
@@ -188,12 +247,7 @@ pub(crate) fn echo(status: u16) -> String {
       (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)
       (param $headers i32) (param $headers_len i32) (param $body i32) (param $body_len i32)
       (result i32)
-      (i32.store16 (i32.const 1024) (i32.const {status}))
-      (i32.store (i32.const 1028) (local.get $headers))
-      (i32.store (i32.const 1032) (local.get $headers_len))
-      (i32.store (i32.const 1036) (local.get $body))
-      (i32.store (i32.const 1040) (local.get $body_len))
-      (i32.const 1024)))
+      {handle}))
   (core instance $main (instantiate $main))
   {types}
   (func $describe (result $manifest)
