@@ -11,10 +11,11 @@ use arc_swap::ArcSwap;
 use coglex_runtime::{Allow, Budget, PluginSecret, Policy, Runtime, RuntimeSettings};
 use coglex_services::accounts::{AuthSettings, SigningKey};
 use coglex_services::documents::DocumentLimits;
+use coglex_services::jobs::JobSettings;
 use coglex_services::storage::DocumentStore;
 use coglex_services::storage::embedded::{EmbeddedOptions, EmbeddedStore};
 use coglex_services::storage::mongo::MongoStore;
-use coglex_services::{Accounts, Documents, Kv, Services};
+use coglex_services::{Accounts, Documents, Jobs, Kv, Services};
 
 use crate::config::{self, Config, PluginsConfig, Secret};
 use crate::dev::Builds;
@@ -195,6 +196,7 @@ fn services(config: &Config, store: &Arc<dyn DocumentStore>) -> anyhow::Result<S
             document_limits(config),
         ),
         kv: Kv::new(Arc::clone(store)),
+        jobs: Jobs::new(Arc::clone(store), job_settings(config)),
     })
 }
 
@@ -204,6 +206,20 @@ fn document_limits(config: &Config) -> DocumentLimits {
         document_bytes: storage.document_limit,
         depth: storage.depth_limit,
         max_time: config.server.request_timeout,
+    }
+}
+
+fn job_settings(config: &Config) -> JobSettings {
+    let jobs = &config.jobs;
+    JobSettings {
+        queue: jobs.queue,
+        lease: jobs.lease,
+        max_attempts: jobs.max_attempts,
+        retry_base: jobs.retry_base,
+        retry_max: jobs.retry_max,
+        retention: jobs.retention,
+        dead_retention: jobs.dead_retention,
+        result_bytes: jobs.result_limit,
     }
 }
 

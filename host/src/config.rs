@@ -52,6 +52,8 @@ pub struct Config {
     pub auth: AuthConfig,
     /// Plugins.
     pub plugins: PluginsConfig,
+    /// Functions that are run later.
+    pub jobs: JobsConfig,
     /// The log.
     pub log: LogConfig,
 }

@@ -8,6 +8,24 @@ use serde::de::IgnoredAny;
 use crate::app::AppState;
 use crate::http::error::ApiError;
 
+/// Checks that there is a function of this name and that it takes these arguments,
+/// without running it; hands them back.
+pub(crate) async fn check(
+    state: &AppState,
+    function: &str,
+    args: String,
+    kwargs: String,
+) -> Result<(String, String), ApiError> {
+    let plugin = state
+        .plugins
+        .function(function)
+        .ok_or_else(|| ApiError::not_found("There is no function of this name."))?;
+    plugin
+        .check(function, args, kwargs)
+        .await
+        .map_err(|error| call_error("function", error))
+}
+
 /// Runs the function and answers with its JSON text.
 ///
 /// `args` is a JSON array and `kwargs` a JSON object, both as text: they go to

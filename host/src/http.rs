@@ -23,7 +23,8 @@ use http::{HeaderName, HeaderValue, Method, header};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use self::error::ApiError;
-use self::routes::{admin, auth, execution, health, storage};
+use self::extract::{AdminKey, ApiKey};
+use self::routes::{admin, auth, execution, health, jobs, storage};
 use crate::app::AppState;
 use crate::{gateway, static_files};
 
@@ -43,10 +44,7 @@ fn router(state: AppState) -> anyhow::Result<Router> {
         .nest("/admin/v1", admin_routes())
         .nest("/service/auth/v1", auth_routes())
         .nest("/service/storage/v1", storage_routes())
-        .route(
-            "/service/execution/v1/execute/{function}",
-            post(execution::execute),
-        )
+        .nest("/service/execution/v1", execution_routes())
         .method_not_allowed_fallback(method_not_allowed)
         .merge(apps(&state))
         .with_state(state);
@@ -81,12 +79,36 @@ fn admin_routes() -> Router<AppState> {
         .route("/plugins/{name}/enable", post(admin::plugins::enable))
         .route("/plugins/{name}/disable", post(admin::plugins::disable))
         .route("/plugins/{name}/logs", get(admin::plugins::logs))
+        .route("/jobs", get(jobs::list::<AdminKey>))
+        .route(
+            "/jobs/{job}",
+            get(jobs::show::<AdminKey>).delete(jobs::cancel::<AdminKey>),
+        )
+        .route("/jobs/{job}/cancel", post(jobs::cancel::<AdminKey>))
+        .route("/jobs/{job}/retry", post(jobs::retry::<AdminKey>))
+        .route("/schedules", get(admin::schedules::list))
         .route(
             "/collections/{collection}/schema",
             get(admin::schema::show)
                 .put(admin::schema::set)
                 .delete(admin::schema::delete),
         )
+}
+
+/// All behind the API key. What is posted is a function's name, and what is shown a
+/// job's id: 32 hex digits.
+fn execution_routes() -> Router<AppState> {
+    Router::new()
+        .route("/execute/{function}", post(execution::execute))
+        .route("/jobs", get(jobs::list::<ApiKey>))
+        .route(
+            "/jobs/{job}",
+            get(jobs::show::<ApiKey>)
+                .post(jobs::enqueue)
+                .delete(jobs::cancel::<ApiKey>),
+        )
+        .route("/jobs/{job}/cancel", post(jobs::cancel::<ApiKey>))
+        .route("/jobs/{job}/retry", post(jobs::retry::<ApiKey>))
 }
 
 /// All behind the API key but sign-out. `{realm}` is the users' collection.

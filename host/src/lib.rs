@@ -15,6 +15,7 @@ mod dev;
 mod functions;
 mod gateway;
 pub mod http;
+mod jobs;
 pub mod plugins;
 mod project;
 mod serve;

@@ -13,7 +13,7 @@ use crate::config::Loaded;
 use crate::dev::{self, Build, Source};
 use crate::http::{self, server};
 use crate::telemetry::Telemetry;
-use crate::{banner, plugins, shutdown};
+use crate::{banner, jobs, plugins, shutdown};
 
 /// How often a host of a cluster looks for what was deployed on another.
 const FOLLOW_EVERY: Duration = Duration::from_secs(2);
@@ -69,7 +69,12 @@ async fn run(loaded: Loaded, dev: Option<Dev>, telemetry: Telemetry) -> anyhow::
     if dev.is_some() {
         banner::print(&state, address).context("cannot print what is served")?;
     }
+    let jobs = tokio::spawn(jobs::run(state.clone(), shutdown::requested));
     server::serve(listener, front, &state.config.server, shutdown::requested).await;
+    // They have had the same grace.
+    if let Err(error) = jobs.await {
+        tracing::error!(%error, "jobs were not given back");
+    }
     store.close().await;
     tracing::info!("stopped");
     Ok(())

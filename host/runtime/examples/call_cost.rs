@@ -1,12 +1,15 @@
 //! What a call costs, without HTTP around it:
 //!
 //! ```sh
-//! cargo xtask guests   # or any other way to a component with the route /hello
-//! cargo run --release -p coglex-runtime --example call_cost -- HELLO.wasm [CALLS]
+//! cargo xtask guests   # or any other way to a component with a route
+//! cargo run --release -p coglex-runtime --example call_cost -- [--reuse] HELLO.wasm...
 //! ```
 //!
-//! Every call is a fresh instance. Prints the time of one call, one after the
-//! other and with many under way, and what stays resident.
+//! Calls the first route of each component (or its first function), in many short
+//! turns, and prints the time of one call: the best turn, the best tenth and the
+//! median. A turn is so short that some are not interrupted, even on a machine
+//! that does other things, too: the best ones tell what the code costs.
+//! Every call is a fresh instance, or with `--reuse` the same one.
 
 #![allow(clippy::print_stdout, reason = "a program that prints its result")]
 
@@ -14,74 +17,76 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use coglex_runtime::{
-    Allow, CallContext, Door, Plugin, Policy, RouteMatch, Runtime, RuntimeSettings,
+    Allow, BudgetOverrides, CallContext, Door, Plugin, Policy, RouteMatch, Runtime,
+    RuntimeSettings,
 };
 use coglex_services::accounts::{AuthSettings, SigningKey};
 use coglex_services::caller::Credentials;
 use coglex_services::documents::DocumentLimits;
-use coglex_services::jobs::JobSettings;
 use coglex_services::storage::{
     DocumentStore, DocumentStream, Find, IndexSpec, Result as StoreResult, Update, UpdateOutcome,
 };
-use coglex_services::{Accounts, Documents, Jobs, Kv, Services};
+use coglex_services::{Accounts, Documents, Kv, Services};
 use futures_util::StreamExt;
 use http_body_util::{BodyExt, Full};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Calls in one turn: less than a millisecond, which the operating system often
+/// leaves alone.
+const CALLS: u32 = 50;
+const TURNS: usize = 1000;
+
 #[tokio::main]
 async fn main() -> Result<(), Error> {
-    let mut arguments = std::env::args().skip(1);
-    let path = arguments.next().ok_or("which component?")?;
-    let calls: u32 = arguments.next().map_or(Ok(20_000), |text| text.parse())?;
-
-    let settings = RuntimeSettings::default();
-    let runtime = Runtime::new(settings, services())?;
-    let policy = Policy {
-        allow: Allow::Everything,
-        ..Policy::default()
-    };
-    let start = Instant::now();
-    let plugin = runtime
-        .load("hello", std::fs::read(&path)?, None, policy)
-        .await?;
-    println!("load, compiling            {:>10.1?}", start.elapsed());
-
-    for _ in 0..500 {
-        call(&plugin).await?;
+    let mut paths: Vec<String> = std::env::args().skip(1).collect();
+    let reuse = paths.iter().any(|path| path == "--reuse");
+    paths.retain(|path| path != "--reuse");
+    if paths.is_empty() {
+        return Err("which component?".into());
     }
-    let start = Instant::now();
-    for _ in 0..calls {
-        call(&plugin).await?;
+    let runtime = Runtime::new(RuntimeSettings::default(), services())?;
+    let mut cases = Vec::new();
+    for path in paths {
+        let start = Instant::now();
+        let budget = BudgetOverrides {
+            reuse: reuse.then_some(u32::MAX),
+            ..BudgetOverrides::default()
+        };
+        let policy = Policy {
+            allow: Allow::Everything,
+            budget: Some(budget),
+            ..Policy::default()
+        };
+        let plugin = runtime
+            .load("hello", std::fs::read(&path)?, None, policy)
+            .await?;
+        println!("{path}: loaded and compiled in {:.1?}", start.elapsed());
+        cases.push((path, plugin, Vec::new()));
     }
-    println!(
-        "one after the other        {:>10.1?} a call",
-        start.elapsed() / calls
-    );
-
-    for under_way in [16, 64, 256] {
-        let (start, cpu) = (Instant::now(), cpu_time()?);
-        let tasks: Vec<_> = (0..under_way)
-            .map(|_| {
-                let plugin = plugin.clone();
-                tokio::spawn(async move {
-                    for _ in 0..calls / under_way {
-                        call(&plugin).await?;
-                    }
-                    Ok::<_, Error>(())
-                })
-            })
-            .collect();
-        for task in tasks {
-            task.await??;
+    for _ in 0..TURNS {
+        for (_, plugin, turns) in &mut cases {
+            let start = Instant::now();
+            for _ in 0..CALLS {
+                call(plugin).await?;
+            }
+            turns.push(start.elapsed() / CALLS);
         }
-        let rate = f64::from(calls) / start.elapsed().as_secs_f64();
-        let each = (cpu_time()? - cpu) / calls;
+    }
+    for (path, _, turns) in &mut cases {
+        turns.sort_unstable();
+        let nth = |n: usize| turns.get(n).copied().unwrap_or_default();
         println!(
-            "{under_way:>3} under way              {rate:>10.0} calls/s, {each:.1?} of CPU each"
+            "{path}: best {:.2?}, best tenth {:.2?}, median {:.2?} a call",
+            nth(0),
+            nth(TURNS / 10),
+            nth(TURNS / 2)
         );
     }
-    println!("resident                   {:>10}", resident()?);
+    println!("resident {}", resident()?);
     Ok(())
 }
 
@@ -120,19 +125,6 @@ async fn call(plugin: &Plugin) -> Result<(), Error> {
     let response = plugin.handle(request, matched, context).await?;
     response.into_body().collect().await?;
     Ok(())
-}
-
-/// User and system time of this process, as Linux counts it.
-fn cpu_time() -> Result<Duration, Error> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let (_, fields) = stat.rsplit_once(')').ok_or("no stat")?;
-    let ticks: u64 = fields
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .filter_map(|text| text.parse::<u64>().ok())
-        .sum();
-    Ok(Duration::from_millis(ticks * 10))
 }
 
 fn resident() -> Result<String, Error> {

@@ -215,6 +215,21 @@ impl Plugin {
         }
     }
 
+    /// Checks arguments against what one of its functions declares, without running
+    /// it; hands them back.
+    pub async fn check(
+        &self,
+        function: &str,
+        args: String,
+        kwargs: String,
+    ) -> Result<(String, String), CallError> {
+        let info = self.functions().iter().find(|info| info.name == function);
+        match info {
+            Some(info) => doors::function::check(info, args, kwargs).await,
+            None => Ok((args, kwargs)),
+        }
+    }
+
     /// Runs one of its functions. `args` is a JSON array and `kwargs` a JSON
     /// object; the answer is the guest's text, which should be JSON.
     pub async fn run(

@@ -208,6 +208,36 @@ pub struct BudgetConfig {
     pub queue_wait: Duration,
 }
 
+/// `jobs.*`: functions that are run later.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobsConfig {
+    /// Jobs that this host runs at once.
+    pub concurrency: usize,
+    /// Jobs that are not over.
+    pub queue: u64,
+    /// Attempts of a job that does not say.
+    pub max_attempts: u32,
+    /// The longest first wait.
+    #[serde(deserialize_with = "period")]
+    pub retry_base: Duration,
+    /// The longest wait.
+    #[serde(deserialize_with = "period")]
+    pub retry_max: Duration,
+    /// How long a host may be silent.
+    #[serde(deserialize_with = "period")]
+    pub lease: Duration,
+    /// How long jobs are kept that are over.
+    #[serde(deserialize_with = "period")]
+    pub retention: Duration,
+    /// How long dead ones are.
+    #[serde(deserialize_with = "period")]
+    pub dead_retention: Duration,
+    /// Most bytes of a result that is kept.
+    #[serde(deserialize_with = "size")]
+    pub result_limit: usize,
+}
+
 /// `log.*`: the log.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -4,6 +4,7 @@ pub(super) mod admin;
 pub(super) mod auth;
 pub(super) mod execution;
 pub(super) mod health;
+pub(super) mod jobs;
 pub(super) mod storage;
 
 use axum::response::{IntoResponse, Response};

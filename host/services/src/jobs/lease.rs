@@ -88,9 +88,13 @@ impl Jobs {
         };
         let mut claims = Vec::new();
         let mut due = self.0.store.find(COLLECTION, due).await?;
-        while claims.len() < limit
-            && let Some(raw) = due.try_next().await?
-        {
+        while claims.len() < limit {
+            // What was claimed is run, whatever became of the rest.
+            let raw = match due.try_next().await {
+                Ok(Some(raw)) => raw,
+                Err(error) if claims.is_empty() => return Err(error.into()),
+                Ok(None) | Err(_) => break,
+            };
             let job = match Job::read(&raw) {
                 Ok(job) => job,
                 Err(error) => {
@@ -100,7 +104,11 @@ impl Jobs {
                     continue;
                 }
             };
-            claims.extend(self.take(job).await?);
+            match self.take(job).await {
+                Ok(claim) => claims.extend(claim),
+                Err(error) if claims.is_empty() => return Err(error),
+                Err(_) => break,
+            }
         }
         Ok(claims)
     }
@@ -257,9 +265,7 @@ impl Jobs {
         if self.update(wanted, change).await? {
             return Ok(Some(State::Waiting));
         }
-        let cancelled = self
-            .update(ours, self.over(State::Cancelled, None))
-            .await?;
+        let cancelled = self.update(ours, self.over(State::Cancelled, None)).await?;
         Ok(cancelled.then_some(State::Cancelled))
     }
 
@@ -275,7 +281,11 @@ impl Jobs {
 
     /// Takes something out of the queue that is no job.
     async fn set_aside(&self, raw: &bson::RawDocument) -> Result<()> {
-        let id: Option<Bson> = raw.get("_id").ok().flatten().and_then(|id| id.try_into().ok());
+        let id: Option<Bson> = raw
+            .get("_id")
+            .ok()
+            .flatten()
+            .and_then(|id| id.try_into().ok());
         if let Some(id) = id {
             let change = doc! { "$unset": { "at": "" } };
             self.update(doc! { "_id": { "$eq": id } }, change).await?;

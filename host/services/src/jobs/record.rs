@@ -89,12 +89,7 @@ pub enum Source {
 }
 
 impl Source {
-    const ALL: [Source; 4] = [
-        Source::Api,
-        Source::Schedule,
-        Source::Hook,
-        Source::Plugin,
-    ];
+    const ALL: [Source; 4] = [Source::Api, Source::Schedule, Source::Hook, Source::Plugin];
 
     /// Its name, as stored and shown.
     pub fn name(self) -> &'static str {

@@ -115,6 +115,11 @@ impl Jobs {
         }
     }
 
+    /// When the schedule was due last, if any host follows it.
+    pub async fn known_run(&self, schedule: &Schedule) -> Result<Option<DateTime>> {
+        self.remembered(&schedule.id()).await
+    }
+
     async fn remembered(&self, id: &str) -> Result<Option<DateTime>> {
         let found = self.0.store.get(COLLECTION, Bson::from(id)).await?;
         Ok(found.and_then(|raw| raw.get_datetime("last").ok()))

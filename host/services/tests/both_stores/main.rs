@@ -18,6 +18,7 @@ mod conformance;
 mod delegated;
 mod differential;
 mod documents;
+mod jobs;
 mod kv;
 mod schema;
 mod scopes;

@@ -4,4 +4,5 @@
 //! thing that is administered.
 
 pub(crate) mod plugins;
+pub(crate) mod schedules;
 pub(crate) mod schema;

@@ -51,7 +51,12 @@ pub(crate) async fn execute(
 }
 
 /// The text of one part, or an empty one of its kind.
-fn part(raw: Option<&RawValue>, name: &str, open: char, kind: &str) -> Result<String, ApiError> {
+pub(super) fn part(
+    raw: Option<&RawValue>,
+    name: &str,
+    open: char,
+    kind: &str,
+) -> Result<String, ApiError> {
     match raw.map(RawValue::get) {
         None | Some("null") => Ok(if open == '[' { "[]" } else { "{}" }.to_owned()),
         Some(text) if text.starts_with(open) => Ok(text.to_owned()),
