@@ -15,6 +15,7 @@ use crate::engine::candidates::Limits;
 use crate::engine::catalog::{Catalog, Shared, Validation};
 use crate::engine::check;
 use crate::engine::checkpoint::Checkpointer;
+use crate::engine::direct::Direct;
 use crate::engine::expiry::Expiry;
 use crate::engine::file::{create_private, lock, sync_folder};
 use crate::engine::plan;
@@ -82,6 +83,7 @@ pub struct Store(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) catalog: Arc<Shared>,
     pub(crate) readers: Readers,
+    direct: Arc<Direct>,
     writer: Writer,
     expiry: Arc<Expiry>,
     pub(crate) options: Options,
@@ -90,6 +92,7 @@ pub(crate) struct Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         // The writer ends when its channel closes, which dropping it does.
+        self.direct.close();
         self.readers.close();
         self.expiry.close();
     }
@@ -107,7 +110,8 @@ impl Store {
         if let Some(bytes) = options.max_file_bytes {
             sqlite::bound(&connection, bytes)?;
         }
-        let checkpointer = Arc::new(Checkpointer::default());
+        let direct = Arc::new(Direct::open(path, options.readers.max(1))?);
+        let checkpointer = Arc::new(Checkpointer::new(Arc::clone(&direct)));
         sqlite::on_commit(&mut connection, {
             let checkpointer = Arc::clone(&checkpointer);
             move |pages| checkpointer.committed(pages)
@@ -117,6 +121,7 @@ impl Store {
             connection,
             Arc::clone(&catalog),
             Arc::clone(&checkpointer),
+            Arc::clone(&direct),
             Bounds {
                 max_document_bytes: options.max_document_bytes,
                 max_write_time: options.max_write_time,
@@ -147,6 +152,7 @@ impl Store {
         Ok(Store(Arc::new(Inner {
             catalog,
             readers,
+            direct,
             writer,
             expiry,
             options,
@@ -167,6 +173,11 @@ impl Store {
         };
         let mut key = Vec::with_capacity(16);
         order::encode(OwnedValue::encode(&id)?.get(), &mut key)?;
+        // An answer at once is no point at which other tasks get their turn.
+        tokio::task::consume_budget().await;
+        if let Some(found) = self.0.direct.get(collection.id, &key) {
+            return Ok(found);
+        }
         self.0
             .readers
             .run(Limits::default(), move |session, _| {
@@ -490,6 +501,7 @@ impl Store {
     /// Finishes the writes that wait, moves everything into the file and lets
     /// go of it. Later calls, on any clone, are refused.
     pub async fn close(&self) {
+        self.0.direct.close();
         self.0.readers.close();
         self.0.expiry.close();
         self.0.writer.close().await;

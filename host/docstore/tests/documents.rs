@@ -497,7 +497,8 @@ async fn concurrent_increments_are_all_counted_while_readers_read() {
         .map(|_| {
             let store = store.clone();
             tokio::spawn(async move {
-                for _ in 0..25 {
+                let mut last = 0;
+                for own in 1..=25 {
                     let outcome = store
                         .update(
                             "things",
@@ -505,11 +506,13 @@ async fn concurrent_increments_are_all_counted_while_readers_read() {
                         )
                         .await;
                     assert_eq!(outcome.unwrap().modified, 1);
-                    let read = store.get("things", 1.into()).await.unwrap().unwrap();
-                    assert!(
-                        read.get_i32("n").unwrap() >= 1,
-                        "a writer sees its own write"
-                    );
+                    for _ in 0..4 {
+                        let read = store.get("things", 1.into()).await.unwrap().unwrap();
+                        let n = read.get_i32("n").unwrap();
+                        assert!(n >= own, "a writer sees its own writes");
+                        assert!(n >= last, "what was seen is not unseen");
+                        last = n;
+                    }
                 }
             })
         })

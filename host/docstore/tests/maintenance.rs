@@ -367,3 +367,24 @@ async fn a_long_read_does_not_stop_writers() {
     );
     assert_eq!(store.check().await.unwrap().problems, Vec::<String>::new());
 }
+
+/// A read by id leaves a snapshot behind, which must not hold the log for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_starts_anew_though_nobody_reads_any_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    insert(&store, [doc! { "_id": 0 }]).await;
+    assert!(store.get("things", 0.into()).await.unwrap().is_some());
+    let mut written = 0_u64;
+    for n in 0..60 {
+        let big = doc! { "_id": n, "s": "x".repeat(2_000_000) };
+        store.insert("big", vec![raw(big)]).await.unwrap();
+        written += 2_000_000;
+    }
+    let log = std::fs::metadata(folder.path().join("data.db-wal")).unwrap();
+    assert!(
+        log.len() < written / 2,
+        "{} bytes of log after {written} bytes",
+        log.len()
+    );
+}

@@ -1,7 +1,8 @@
 //! Measures the store beside a bare append-and-fsync log and bare SQLite, on the
 //! same disk, in one run, in turns.
 //!
-//! `cargo run --release -p coglex-docstore --example bench -- [folder]`
+//! `cargo run --release -p coglex-docstore --example bench -- [folder [part]]`, where the part is
+//! `inserts`, `gets`, `reads` or `reopen`, and all of them unless it is given.
 //!
 //! Ratios taken in one run mean the same on any machine; the absolute figures do
 //! not. `cargo xtask bench` puts what is printed into its report.
@@ -137,21 +138,31 @@ async fn main() {
         Some(folder) => tempfile::tempdir_in(folder).unwrap(),
         None => tempfile::tempdir().unwrap(),
     };
+    let part = std::env::args().nth(2);
+    let asked = |name: &str| part.as_deref().is_none_or(|part| part == name);
     println!("| In-process | | operations/s | ÷ log | p99 ms | CPU µs |");
     println!("|---|---|---:|---:|---:|---:|");
     for clients in [1, 32] {
-        inserts(folder.path(), clients).await;
+        if asked("inserts") {
+            inserts(folder.path(), clients).await;
+        }
     }
     let path = folder.path().join("read.db");
     let store = Store::open(&path, Options::default()).unwrap();
     let bare = folder.path().join("read-bare.db");
     batches(&store, &bare).await;
-    gets(&store, &bare).await;
+    if asked("gets") {
+        gets(&store, &bare).await;
+    }
     println!("\n| Reading {DOCUMENTS} documents | best | ns a document | CPU ns a document |");
     println!("|---|---:|---:|---:|");
-    reads(&store).await;
+    if asked("reads") {
+        reads(&store).await;
+    }
     store.close().await;
-    reopen(folder.path(), &path);
+    if asked("reopen") {
+        reopen(folder.path(), &path);
+    }
 }
 
 /// Durable inserts: log, SQLite, store, and again.

@@ -5,27 +5,34 @@
 //! transactions, which is short as most of it has been moved by then.
 
 use std::path::Path;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use rusqlite::Connection;
 
+use crate::engine::direct::Direct;
 use crate::engine::sqlite;
 
 /// Pages of 4 KiB that the log may gain before the thread moves them.
-const MOVE_AFTER: u32 = 4_096;
+const MOVE_AFTER: u32 = 1_024;
 /// Pages in the log at which the writer starts it anew.
-const RESTART_AFTER: u32 = 16_384;
+const RESTART_AFTER: u32 = 4_096;
 /// How long the writer waits for reads to let go of the log.
 const RESTART_PATIENCE: Duration = Duration::from_millis(10);
 /// How long the log may hold something in an idle store.
 const IDLE: Duration = Duration::from_secs(1);
 
 /// Shared by the writer and the checkpoint thread.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Checkpointer {
     state: Mutex<State>,
     wake: Condvar,
+    /// Held by whoever moves pages: SQLite lets one do it, and would refuse the
+    /// other. That the writer waits is what keeps the log from growing without
+    /// end while writes never pause.
+    turn: Mutex<()>,
+    /// Keeps snapshots that hold the log.
+    direct: Arc<Direct>,
 }
 
 #[derive(Debug, Default)]
@@ -51,8 +58,21 @@ impl State {
 }
 
 impl Checkpointer {
+    pub(crate) fn new(direct: Arc<Direct>) -> Self {
+        Checkpointer {
+            state: Mutex::default(),
+            wake: Condvar::new(),
+            turn: Mutex::default(),
+            direct,
+        }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn turn(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Called after each commit, with the pages that are in the log now.
@@ -73,6 +93,8 @@ impl Checkpointer {
             }
             state.pages
         };
+        let _turn = self.turn();
+        self.direct.release();
         // The log keeps its size, as overwriting is cheaper than growing. A
         // long read may be using it still: then it grows on, and is tried later.
         let restarted =
@@ -126,6 +148,8 @@ impl Checkpointer {
             }
             state.moved = state.pages;
             drop(state);
+            let _turn = self.turn();
+            self.direct.release();
             checkpoint(&connection, "PASSIVE");
         }
     }

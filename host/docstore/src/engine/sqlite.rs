@@ -58,7 +58,7 @@ pub(crate) enum Sql {
 }
 
 impl Sql {
-    fn text(self, table: i64) -> String {
+    pub(crate) fn text(self, table: i64) -> String {
         match self {
             Sql::Begin => "BEGIN".into(),
             Sql::Touch => "SELECT id FROM collections LIMIT 1".into(),

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::engine::candidates::Limits;
 use crate::engine::catalog::{Catalog, Index, Shared};
 use crate::engine::checkpoint::Checkpointer;
+use crate::engine::direct::Direct;
 use crate::engine::readers::closed;
 use crate::engine::sqlite::{Session, Sql};
 use crate::engine::write::{Answer, Bounds, Operation, Transaction};
@@ -49,6 +50,7 @@ pub(crate) struct WriterThread {
     pub(crate) connection: Connection,
     pub(crate) catalog: Arc<Shared>,
     pub(crate) checkpointer: Arc<Checkpointer>,
+    pub(crate) direct: Arc<Direct>,
     pub(crate) bounds: Bounds,
     requests: mpsc::Receiver<Request>,
 }
@@ -59,6 +61,7 @@ impl Writer {
         connection: Connection,
         catalog: Arc<Shared>,
         checkpointer: Arc<Checkpointer>,
+        direct: Arc<Direct>,
         bounds: Bounds,
     ) -> (Self, WriterThread) {
         let (sender, requests) = mpsc::channel(WAITING);
@@ -66,6 +69,7 @@ impl Writer {
             connection,
             catalog,
             checkpointer,
+            direct,
             bounds,
             requests,
         };
@@ -143,6 +147,7 @@ impl WriterThread {
                 closing = batch(
                     &mut session,
                     &self.catalog,
+                    &self.direct,
                     self.bounds,
                     &mut learnt,
                     first,
@@ -166,6 +171,7 @@ impl WriterThread {
 fn batch(
     session: &mut Session<'_>,
     shared: &Shared,
+    direct: &Direct,
     bounds: Bounds,
     learnt: &mut HashMap<i64, Arc<Index>>,
     request: Request,
@@ -213,7 +219,7 @@ fn batch(
         for index in learnt.values() {
             Catalog::store_knowledge(session.connection, index)?;
         }
-        session.control(Sql::Commit)
+        direct.commit(|| session.control(Sql::Commit))
     });
     match outcome {
         Ok(()) => {
