@@ -63,3 +63,11 @@ pub mod function {
         default_bindings_module: "coglex_sdk::__private::function",
     });
 }
+
+/// What tests import.
+pub mod testing {
+    wit_bindgen::generate!({
+        path: "../wit/deps/coglex-testing",
+        world: "coglex:testing/tests",
+    });
+}

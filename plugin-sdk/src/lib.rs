@@ -119,6 +119,7 @@ mod manifest;
 mod request;
 mod response;
 pub mod storage;
+pub mod testing;
 
 pub use app::{App, Cache, Guard, Rate, RouteBuilder, api_key, authenticated, role};
 pub use args::Args;

@@ -43,6 +43,7 @@ use crate::budget::Budget;
 use crate::error::RuntimeError;
 use crate::plugin::Shared;
 use crate::state::Phase;
+use crate::testing::{self, Asked, Harness};
 
 /// Connections that the calls of one plugin hold at once.
 pub(crate) const MAX_CONNECTIONS: usize = 64;
@@ -170,6 +171,9 @@ impl WasiHttpHooks for Egress {
             Ok(target) => target,
             Err(error) => return Box::new(std::future::ready(Err(error))),
         };
+        if let Some(harness) = &self.shared.harness {
+            return Box::new(prepared(Arc::clone(harness), request));
+        }
         let options = options.unwrap_or_default();
         let wire = Wire {
             tls: target.tls.then(|| self.shared.tls.clone()),
@@ -198,6 +202,26 @@ impl WasiHttpHooks for Egress {
     fn p2_outgoing_body_buffer_chunks(&mut self) -> usize {
         2
     }
+}
+
+/// The answer that a test has prepared for a request; nothing is sent.
+async fn prepared(harness: Arc<Harness>, request: Request<GuestBody>) -> Answer {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await?.to_bytes();
+    let asked = Asked {
+        head: (head.method.to_string(), head.uri.to_string()),
+        headers: testing::pairs(&head.headers),
+        body: body.to_vec(),
+    };
+    let told = harness.ask(asked).ok_or(Error::DestinationNotFound)?;
+    let mut response = Response::builder().status(told.head);
+    for (name, value) in told.headers {
+        response = response.header(name, value);
+    }
+    let body = http_body_util::Full::new(Bytes::from(told.body));
+    let body = body.map_err(|never| match never {}).boxed_unsync();
+    let response = response.body(body).map_err(|_| Error::HttpProtocolError)?;
+    Ok((response, Box::new(std::future::ready(Ok(())))))
 }
 
 /// The server that a request is for.

@@ -19,6 +19,7 @@
 //! - `reuse`: instances that serve several calls, for plugins that ask for it.
 //! - `interfaces`: host functions, each a service call with the same caller and
 //!   the same checks as over HTTP.
+//! - [`testing`]: runs the tests that guests bring; no server uses it.
 //! - `bindings`: the code generated from `wit/`.
 //!
 //! It knows wasmtime, so that nobody else must. It does not know axum, routing,
@@ -47,6 +48,7 @@ mod reuse;
 mod runtime;
 mod schema;
 mod state;
+pub mod testing;
 
 pub use ask::{Allow, Ask, PluginSecret, Policy};
 pub use budget::{Budget, BudgetOverrides};

@@ -14,6 +14,7 @@ use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView as _};
 use crate::bindings;
 use crate::error::LoadError;
 use crate::state::InstanceState;
+use crate::testing;
 
 /// An interface that is linked with a grant only.
 struct Gated {
@@ -83,18 +84,51 @@ const WASI: [&str; 8] = [
     "wasi:http/outgoing-handler",
 ];
 
-/// Links a component with what it was granted.
+/// Links a component with what it was granted. `in_test`: time is what a test
+/// says.
 pub(crate) fn link(
+    component: &Component,
+    asked: &Grants,
+    granted: &Grants,
+    in_test: bool,
+) -> Result<InstancePre<InstanceState>, LoadError> {
+    let engine = component.engine();
+    for (import, _) in component.component_type().imports(engine) {
+        check_import(import, asked, granted)?;
+    }
+    let internal = |error: wasmtime::Error| LoadError::Internal(error.into());
+    let mut linker = linker(engine, granted).map_err(internal)?;
+    if in_test {
+        linker.allow_shadowing(true);
+        testing::clocks::link(&mut linker).map_err(internal)?;
+    }
+    linker
+        .instantiate_pre(component)
+        .map_err(|error| LoadError::Link(error.into()))
+}
+
+/// Links a component with tests: with what its plugin was granted, and what only
+/// tests may import.
+pub(crate) fn link_tests(
     component: &Component,
     asked: &Grants,
     granted: &Grants,
 ) -> Result<InstancePre<InstanceState>, LoadError> {
     let engine = component.engine();
     for (import, _) in component.component_type().imports(engine) {
-        check_import(import, asked, granted)?;
+        if !import.starts_with(testing::PACKAGE) {
+            check_import(import, asked, granted)?;
+        }
     }
-    let linker = linker(engine, granted).map_err(|error| LoadError::Internal(error.into()))?;
-    linker
+    let linked = || -> wasmtime::Result<Linker<InstanceState>> {
+        let mut linker = linker(engine, granted)?;
+        linker.allow_shadowing(true);
+        testing::clocks::link(&mut linker)?;
+        testing::link_host(&mut linker)?;
+        Ok(linker)
+    };
+    linked()
+        .map_err(|error: wasmtime::Error| LoadError::Internal(error.into()))?
         .instantiate_pre(component)
         .map_err(|error| LoadError::Link(error.into()))
 }
@@ -125,6 +159,9 @@ fn check_import(import: &str, asked: &Grants, granted: &Grants) -> Result<(), Lo
         && WASI.iter().any(|prefix| import.starts_with(prefix));
     if is_wasi {
         return Ok(());
+    }
+    if import.starts_with(testing::PACKAGE) {
+        return Err(unknown("only `coglex plugin test` has; it is for tests"));
     }
     if let Some((name, version)) = import.split_once('@')
         && let Some(served) = GATED
@@ -221,6 +258,7 @@ mod tests {
         );
         refused("coglex:kv/store@0.2.0", &asks, "in version 0.1.0");
         refused("acme:gpu/compute@1.0.0", &asks, "does not have");
+        refused("coglex:testing/host@0.1.0", &asks, "coglex plugin test");
         refused("wasi:cli/stdout@0.3.0", &asks, "does not have");
         assert!(check_import(storage, &asks, &asks).is_ok());
         assert!(check_import("wasi:http/types@0.2.4", &asks, &nothing).is_ok());

@@ -15,6 +15,8 @@ use tracing::Level;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
+use crate::testing::{Harness, Spoken};
+
 /// The target of every line that a guest wrote, for log filters.
 const TARGET: &str = "plugin";
 /// One line is cut here.
@@ -30,6 +32,8 @@ const LINE_COST: usize = 64;
 /// Where the lines of one call go.
 pub(crate) struct GuestLog {
     plugin: Arc<str>,
+    /// A test that wants to know, in no server.
+    harness: Option<Arc<Harness>>,
     state: Mutex<State>,
 }
 
@@ -53,6 +57,7 @@ impl GuestLog {
     pub(crate) fn new(plugin: Arc<str>, request_id: Arc<str>, limit: usize) -> Self {
         Self {
             plugin,
+            harness: None,
             state: Mutex::new(State {
                 request_id,
                 left: limit,
@@ -62,6 +67,12 @@ impl GuestLog {
                 tail: VecDeque::new(),
             }),
         }
+    }
+
+    /// The same, of which a test hears as well.
+    pub(crate) fn heard_by(mut self, harness: Option<Arc<Harness>>) -> Self {
+        self.harness = harness;
+        self
     }
 
     /// Starts over for another call.
@@ -93,6 +104,13 @@ impl GuestLog {
             .sum::<usize>();
         if !self.spend(message.len() + size, 1) {
             return;
+        }
+        if let Some(harness) = &self.harness {
+            harness.hear(|| Spoken {
+                level,
+                message: message.to_owned(),
+                fields: fields.to_vec(),
+            });
         }
         let mut shown = String::new();
         for (name, value) in fields {
@@ -148,6 +166,13 @@ impl GuestLog {
         } else {
             Level::INFO
         };
+        if let Some(harness) = &self.harness {
+            harness.hear(|| Spoken {
+                level,
+                message: line.clone().into_owned(),
+                fields: Vec::new(),
+            });
+        }
         self.emit(level, &line, "");
     }
 

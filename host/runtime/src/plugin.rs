@@ -27,6 +27,7 @@ use crate::limits::LongLane;
 use crate::nested::Directory;
 use crate::reuse::Reuse;
 use crate::state::InstanceState;
+use crate::testing::Harness;
 
 /// A loaded plugin, cheap to clone. It never changes: a new file is a new
 /// plugin, and calls that run on the old one keep it alive.
@@ -64,6 +65,8 @@ pub(crate) struct Shared {
     /// Turns at the store; see `interfaces::storage`.
     pub(crate) storage: Semaphore,
     pub(crate) tls: Tls,
+    /// The test that it runs for, in no server.
+    pub(crate) harness: Option<Arc<Harness>>,
     /// Turns at connecting to other servers; see `egress`.
     pub(crate) connections: Arc<Semaphore>,
 }

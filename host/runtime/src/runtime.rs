@@ -33,6 +33,7 @@ use crate::nested::{self, Directory, FindFunction};
 use crate::plugin::{CallContext, Counts, HttpDoor, Loaded, Plugin, Shared};
 use crate::reuse::Reuse;
 use crate::state::{InstanceState, Phase, Watch, store};
+use crate::testing::{Harness, Tested};
 
 /// Bytes that a component may have. One with an interpreter in it has some 40 MB.
 pub const MAX_WASM: usize = 128 * 1024 * 1024;
@@ -80,7 +81,7 @@ pub struct Runtime(Arc<Inner>);
 
 struct Inner {
     engine: Engine,
-    cache: Option<Cache>,
+    cache: Option<Arc<Cache>>,
     settings: RuntimeSettings,
     services: Services,
     lane: LongLane,
@@ -90,6 +91,8 @@ struct Inner {
     tls: Tls,
     /// What the pool's slots can hold.
     max_memory: usize,
+    /// The test that all of this is for, in no server.
+    harness: Option<Arc<Harness>>,
 }
 
 impl Runtime {
@@ -105,7 +108,7 @@ impl Runtime {
         let cache = settings
             .cache_dir
             .clone()
-            .map(|dir| Cache::new(dir, &engine))
+            .map(|dir| Cache::new(dir, &engine).map(Arc::new))
             .transpose()?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let lane = LongLane::new(cores);
@@ -123,7 +126,43 @@ impl Runtime {
             directory: Directory::default(),
             tls,
             max_memory,
+            harness: None,
         })))
+    }
+
+    /// A runtime for one test, over services of its own. It shares the engine with
+    /// this one; what is loaded here is not known there.
+    #[must_use]
+    pub fn for_test(&self, services: Services, harness: Arc<Harness>) -> Self {
+        let inner = &*self.0;
+        Self(Arc::new(Inner {
+            engine: inner.engine.clone(),
+            cache: inner.cache.clone(),
+            settings: inner.settings.clone(),
+            services,
+            lane: inner.lane.clone(),
+            bodies: inner.bodies.clone(),
+            instances: inner.instances.clone(),
+            directory: Directory::default(),
+            tls: inner.tls.clone(),
+            max_memory: inner.max_memory,
+            harness: Some(harness),
+        }))
+    }
+
+    /// Compiles a component that is no plugin.
+    pub(crate) async fn compile_only(&self, wasm: Vec<u8>) -> Result<Component, LoadError> {
+        let inner = Arc::clone(&self.0);
+        let compiled = tokio::task::spawn_blocking(move || inner.compile(&wasm, false)).await;
+        let compiled = compiled.map_err(|error| LoadError::Internal(error.into()))??;
+        Ok(compiled.component)
+    }
+
+    /// What the calls of a plugin share, for its tests.
+    pub(crate) fn share_tests(&self, tested: &Tested) -> Arc<Shared> {
+        let granted = tested.policy.allow.grant(&tested.ask.grants);
+        let policy = tested.policy.clone();
+        self.0.share(&tested.name, &tested.ask, &granted, policy)
     }
 
     /// Says where functions are found that guests call. Once; who keeps plugins
@@ -152,7 +191,8 @@ impl Runtime {
             None => Ask::default(),
         };
         let granted = policy.allow.grant(&ask.grants);
-        let pre = link::link(&compiled.component, &ask.grants, &granted)?;
+        let in_test = self.0.harness.is_some();
+        let pre = link::link(&compiled.component, &ask.grants, &granted, in_test)?;
         let exports = Exports::find(&pre)?;
         let shared = self.0.share(name, &ask, &granted, policy);
         let place = self.0.instances.describe(DESCRIBE_WAIT).await;
@@ -262,6 +302,7 @@ impl Inner {
             nested: Arc::new(Semaphore::new(nested::SHARE)),
             storage: Semaphore::new(MAX_AT_STORE),
             tls: self.tls.clone(),
+            harness: self.harness.clone(),
             connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
             budget,
         })

@@ -11,7 +11,7 @@ use coglex_services::accounts::User;
 use coglex_services::caller::Credentials;
 use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, Store};
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::budget::Budget;
@@ -19,6 +19,7 @@ use crate::egress::Egress;
 use crate::limits::{Allocations, CpuClock, Quota, Spent};
 use crate::output::{GuestLog, Output, Stream};
 use crate::plugin::{CallContext, Shared};
+use crate::testing::clocks;
 
 /// Handles that a guest may hold at once: streams, bodies, cursors, pollables.
 const MAX_HANDLES: usize = 1_000;
@@ -98,11 +99,12 @@ pub(crate) fn store(
     context: CallContext,
 ) -> (Store<InstanceState>, Watch) {
     let request_id: Arc<str> = context.request_id.into();
-    let log = Arc::new(GuestLog::new(
+    let log = GuestLog::new(
         Arc::clone(&shared.name),
         Arc::clone(&request_id),
         budget.log_bytes,
-    ));
+    );
+    let log = Arc::new(log.heard_by(shared.harness.clone()));
     let allocations = Allocations::new(budget);
     let watch = Watch {
         request_id: Arc::clone(&request_id),
@@ -196,17 +198,27 @@ fn run_by(store: &mut Store<InstanceState>, clock: &Arc<CpuClock>, cpu: Duration
 
 /// WASI without arguments, environment, files or network; standard output and
 /// error go to the log.
-fn wasi(log: &Arc<GuestLog>) -> WasiCtx {
-    WasiCtx::builder()
+fn wasi(shared: &Shared, log: &Arc<GuestLog>) -> WasiCtx {
+    wasi_builder(shared)
         .stdout(Output::new(Arc::clone(log), Stream::Out))
         .stderr(Output::new(Arc::clone(log), Stream::Err))
+        .build()
+}
+
+/// The same, whose output goes nowhere yet.
+pub(crate) fn wasi_builder(shared: &Shared) -> WasiCtxBuilder {
+    let mut builder = WasiCtx::builder();
+    builder
         .max_random_size(MAX_RANDOM)
         // The wall: socket interfaces are linked, see `link`, but without these
         // no socket can be made and no name looked up.
         .allow_tcp(false)
         .allow_udp(false)
-        .allow_ip_name_lookup(false)
-        .build()
+        .allow_ip_name_lookup(false);
+    if let Some(harness) = &shared.harness {
+        clocks::set(&mut builder, harness);
+    }
+    builder
 }
 
 impl InstanceState {
@@ -217,6 +229,11 @@ impl InstanceState {
             return Err(Spent::DescribeOnly);
         }
         self.quota.call(bytes)
+    }
+
+    /// Gives it another WASI than plugins have.
+    pub(crate) fn set_wasi(&mut self, wasi: WasiCtx) {
+        self.wasi = Some(wasi);
     }
 
     /// What the guest may still compute.
@@ -240,7 +257,9 @@ impl Call {
 impl WasiView for InstanceState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView {
-            ctx: self.wasi.get_or_insert_with(|| wasi(&self.log)),
+            ctx: self
+                .wasi
+                .get_or_insert_with(|| wasi(&self.shared, &self.log)),
             table: &mut self.table,
         }
     }

@@ -9,7 +9,9 @@ use crate::state::InstanceState;
 impl settings::Host for InstanceState {
     fn get(&mut self, name: String) -> wasmtime::Result<Option<String>> {
         self.charge(name.len())?;
-        let value = self.shared.settings.get(&name).cloned();
+        let test = self.shared.harness.as_ref();
+        let set = test.and_then(|harness| harness.setting(&name));
+        let value = set.or_else(|| self.shared.settings.get(&name).cloned());
         self.carry(value.as_ref().map_or(0, String::len))?;
         Ok(value)
     }
@@ -29,8 +31,10 @@ impl secrets::Host for InstanceState {
                 name.get(..64).unwrap_or(&name)
             ))));
         }
+        let test = self.shared.harness.as_ref();
+        let set = test.and_then(|harness| harness.secret(&name));
         let secret = self.shared.secrets.get(&name);
-        let value = secret.map(|secret| secret.expose().to_owned());
+        let value = set.or_else(|| secret.map(|secret| secret.expose().to_owned()));
         self.carry(value.as_ref().map_or(0, String::len))?;
         Ok(Ok(value))
     }

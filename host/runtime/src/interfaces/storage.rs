@@ -61,7 +61,7 @@ impl Host for InstanceState {
         let shared = &*self.shared;
         let time = self.call.time_left();
         let found = async {
-            let _turn = turn(shared).await;
+            let _turn = turn(shared, self.call.hook_depth).await;
             let find = read_options(shared, options, time)?;
             let documents = &shared.services.documents;
             documents.find(&caller, &collection, find).await
@@ -83,7 +83,7 @@ impl Host for InstanceState {
         let shared = &*self.shared;
         let time = Some(self.call.time_left());
         let made = async {
-            let _turn = turn(shared).await;
+            let _turn = turn(shared, self.call.hook_depth).await;
             let stages = parts(shared, "a pipeline", &pipeline)?;
             let documents = &shared.services.documents;
             documents
@@ -107,7 +107,7 @@ impl Host for InstanceState {
         };
         let shared = &*self.shared;
         let found = async {
-            let _turn = turn(shared).await;
+            let _turn = turn(shared, self.call.hook_depth).await;
             let filter = document(shared, &filter)?;
             let documents = &shared.services.documents;
             let values = documents
@@ -132,7 +132,7 @@ impl Host for InstanceState {
         };
         let shared = &*self.shared;
         let got = async {
-            let _turn = turn(shared).await;
+            let _turn = turn(shared, self.call.hook_depth).await;
             let id = json::parse_value(id.as_bytes(), depth(shared))?;
             let document = shared
                 .services
@@ -155,7 +155,7 @@ impl Host for InstanceState {
         };
         let shared = &*self.shared;
         let counted = async {
-            let _turn = turn(shared).await;
+            let _turn = turn(shared, self.call.hook_depth).await;
             let filter = document(shared, &filter)?;
             shared
                 .services
@@ -180,7 +180,7 @@ impl Host for InstanceState {
         };
         let shared = &*self.shared;
         let inserted = async {
-            let _turn = turn(shared).await;
+            let _turn = turn(shared, self.call.hook_depth).await;
             let documents: Result<Vec<_>, _> = documents
                 .iter()
                 .map(|text| document(shared, text))
@@ -211,7 +211,7 @@ impl Host for InstanceState {
         };
         let shared = &*self.shared;
         let updated = async {
-            let _turn = turn(shared).await;
+            let _turn = turn(shared, self.call.hook_depth).await;
             let filter = document(shared, &filter)?;
             let change = operators(document(shared, &update)?)?;
             let array_filters = parts(shared, "an update", &options.array_filters)?;
@@ -245,7 +245,7 @@ impl Host for InstanceState {
         };
         let shared = &*self.shared;
         let replaced = async {
-            let _turn = turn(shared).await;
+            let _turn = turn(shared, self.call.hook_depth).await;
             let filter = document(shared, &filter)?;
             let replacement = document(shared, &replacement)?;
             let documents = &shared.services.documents;
@@ -268,7 +268,7 @@ impl Host for InstanceState {
         };
         let shared = &*self.shared;
         let deleted = async {
-            let _turn = turn(shared).await;
+            let _turn = turn(shared, self.call.hook_depth).await;
             let filter = document(shared, &filter)?;
             shared
                 .services
@@ -287,7 +287,7 @@ impl HostCursor for InstanceState {
         let shared = Arc::clone(&self.shared);
         let cursor = self.table.get_mut(&cursor)?;
         let batch = {
-            let _turn = turn(&shared).await;
+            let _turn = turn(&shared, self.call.hook_depth).await;
             cursor.batch(max.clamp(1, MAX_BATCH)).await
         };
         self.give(batch, |batch| bytes(batch))
@@ -366,12 +366,18 @@ impl InstanceState {
     fn refusal(&self, error: ServiceError) -> Error {
         match error {
             ServiceError::Invalid(text) | ServiceError::NotFound(text) => Error::Invalid(text),
-            error @ ServiceError::DocumentInvalid { .. } => Error::Invalid(error.to_string()),
+            error @ (ServiceError::DocumentInvalid { .. } | ServiceError::HookRefused { .. }) => {
+                Error::Invalid(error.to_string())
+            }
             ServiceError::Conflict(text) => Error::Conflict(text),
             ServiceError::Forbidden(text) => Error::AccessDenied(text),
             ServiceError::TooLarge(text) => Error::TooLarge(text),
             ServiceError::Timeout => Error::Timeout,
             ServiceError::Overloaded { .. } => Error::Unavailable,
+            error @ ServiceError::HookFailed(_) => {
+                self.log_failure(&error);
+                Error::Unavailable
+            }
             ServiceError::Unavailable(cause) => {
                 tracing::warn!(
                     plugin.name = &*self.shared.name,
@@ -385,8 +391,12 @@ impl InstanceState {
 }
 
 /// Waits for one of the plugin's turns at the store. The call's wall-clock
-/// budget bounds the wait.
-pub(super) async fn turn(shared: &Shared) -> Option<SemaphorePermit<'_>> {
+/// budget bounds the wait. Within a hook nobody waits: who writes has a turn, and
+/// waits for the hook.
+pub(super) async fn turn(shared: &Shared, hook_depth: u8) -> Option<SemaphorePermit<'_>> {
+    if hook_depth > 0 {
+        return None;
+    }
     shared.storage.acquire().await.ok()
 }
 
@@ -453,7 +463,7 @@ fn write(document: &RawDocument) -> Result<String, ServiceError> {
     text(out)
 }
 
-pub(super) fn write_value(value: &Bson) -> Result<String, ServiceError> {
+pub(crate) fn write_value(value: &Bson) -> Result<String, ServiceError> {
     let mut out = Vec::new();
     json::write_value(value, &mut out)?;
     text(out)
