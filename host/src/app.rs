@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use coglex_runtime::testing::Harness;
 use coglex_runtime::{Allow, Budget, PluginSecret, Policy, Runtime, RuntimeSettings};
 use coglex_services::accounts::{AuthSettings, SigningKey};
 use coglex_services::documents::DocumentLimits;
@@ -15,7 +16,7 @@ use coglex_services::jobs::JobSettings;
 use coglex_services::storage::DocumentStore;
 use coglex_services::storage::embedded::{EmbeddedOptions, EmbeddedStore};
 use coglex_services::storage::mongo::MongoStore;
-use coglex_services::{Accounts, Documents, Jobs, Kv, Services};
+use coglex_services::{Accounts, Clock, Documents, Hooks, Jobs, Kv, Services};
 
 use crate::config::{self, Config, PluginsConfig, Secret};
 use crate::dev::Builds;
@@ -75,20 +76,61 @@ impl App {
         granting: Granting,
         telemetry: Telemetry,
     ) -> anyhow::Result<Self> {
+        Self::assemble(
+            config,
+            store,
+            granting,
+            telemetry,
+            Clock::default(),
+            |settings, services| {
+                Runtime::new(settings, services).context("cannot start the plugin runtime")
+            },
+        )
+    }
+
+    /// The parts of the server that one test of a plugin asks, which grants what
+    /// is asked for. Answers with the runtime that it loads plugins with.
+    pub(crate) fn for_test(
+        config: Config,
+        store: Arc<dyn DocumentStore>,
+        telemetry: Telemetry,
+        base: &Runtime,
+        harness: Arc<Harness>,
+    ) -> anyhow::Result<(Self, Runtime)> {
+        let mut runtime = base.clone();
+        let granting = Granting::AsAsked;
+        let clock = harness.clock();
+        let app = Self::assemble(config, store, granting, telemetry, clock, |_, services| {
+            runtime = base.for_test(services, harness);
+            Ok(runtime.clone())
+        })?;
+        Ok((app, runtime))
+    }
+
+    fn assemble(
+        config: Config,
+        store: Arc<dyn DocumentStore>,
+        granting: Granting,
+        telemetry: Telemetry,
+        clock: Clock,
+        runtime: impl FnOnce(RuntimeSettings, Services) -> anyhow::Result<Runtime>,
+    ) -> anyhow::Result<Self> {
         let (api_key, api_key_is_new) =
             config::api_key(config.server.secret.as_ref(), &config.data.dir)?;
         let (admin_key, admin_key_is_new) =
             config::admin_key(config.admin.key.as_ref(), &api_key, &config.data.dir)?;
-        let services = services(&config, &store)?;
+        let services = services(&config, &store, clock)?;
         let deployments = Deployments::new(store, config.storage.document_limit);
         let rules = Arc::new(Rules {
             granting,
             plugins: ArcSwap::from_pointee(config.plugins.clone()),
         });
-        let runtime = Runtime::new(runtime_settings(&config), services.clone())
-            .context("cannot start the plugin runtime")?;
+        let runtime = runtime(runtime_settings(&config), services.clone())?;
         let settings = registry_settings(&config, Arc::clone(&rules));
         let plugins = Registry::new(runtime, settings, deployments);
+        services
+            .hooks
+            .set(plugins.hook_table(), services.jobs.clone());
         Ok(Self {
             plugins,
             rate_limits: RateLimits::default(),
@@ -178,24 +220,46 @@ pub(crate) fn policy_of(config: &Config, name: &str) -> Policy {
 /// A runtime that loads components as a server with this configuration would,
 /// without the server's data: its store is an empty one in the folder `scratch`.
 pub(crate) async fn idle_runtime(config: &Config, scratch: &Path) -> anyhow::Result<Runtime> {
+    idle_runtime_with(config, scratch, scratch.join("cache")).await
+}
+
+/// The same, with a place of its own for compiled components.
+pub(crate) async fn idle_runtime_with(
+    config: &Config,
+    scratch: &Path,
+    cache: PathBuf,
+) -> anyhow::Result<Runtime> {
     let mut config = config.clone();
     config.data.dir = scratch.to_owned();
     config.mongodb.uri = None;
     config.auth.signing_key = None;
     let store = open_store(&config).await?;
-    let services = services(&config, &store)?;
-    Runtime::new(runtime_settings(&config), services).context("cannot start the plugin runtime")
+    let services = services(&config, &store, Clock::default())?;
+    let settings = RuntimeSettings {
+        cache_dir: Some(cache),
+        ..runtime_settings(&config)
+    };
+    Runtime::new(settings, services).context("cannot start the plugin runtime")
 }
 
-fn services(config: &Config, store: &Arc<dyn DocumentStore>) -> anyhow::Result<Services> {
+fn services(
+    config: &Config,
+    store: &Arc<dyn DocumentStore>,
+    clock: Clock,
+) -> anyhow::Result<Services> {
+    let hooks = Hooks::default();
+    let documents = Documents::new(Arc::clone(store), document_limits(config));
+    let accounts = Accounts::by_clock(
+        Arc::clone(store),
+        auth_settings(config)?,
+        document_limits(config),
+        clock.clone(),
+    );
     Ok(Services {
-        documents: Documents::new(Arc::clone(store), document_limits(config)),
-        accounts: Accounts::new(
-            Arc::clone(store),
-            auth_settings(config)?,
-            document_limits(config),
-        ),
-        kv: Kv::new(Arc::clone(store)),
+        documents: documents.with_hooks(hooks.clone()),
+        accounts: accounts.with_hooks(hooks.clone()),
+        hooks,
+        kv: Kv::new(Arc::clone(store)).with_clock(clock),
         jobs: Jobs::new(Arc::clone(store), job_settings(config)),
     })
 }

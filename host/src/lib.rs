@@ -14,6 +14,7 @@ mod data;
 mod dev;
 mod functions;
 mod gateway;
+mod hooks;
 pub mod http;
 mod jobs;
 pub mod plugins;
@@ -22,6 +23,7 @@ mod serve;
 pub mod shutdown;
 mod static_files;
 pub mod telemetry;
+mod testing;
 
 pub use dev::{Build, Builds, Source};
 pub use serve::{Dev, serve};

@@ -33,11 +33,12 @@ pub mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use coglex_runtime::{Plugin, Policy, Runtime};
+use coglex_services::hooks::{CollectionHooks, HookTable};
 use futures_util::StreamExt as _;
 use http::Method;
 use tokio::sync::Mutex;
@@ -51,6 +52,7 @@ use generation::admit;
 pub use generation::{Generation, Serving};
 pub use retry::{Again, Failure};
 use retry::{Kind, Reason};
+pub(crate) use routes::is_reserved;
 pub use routes::{Clash, Entry, Lookup};
 
 /// What a plugin of a name may have, as the configuration says it now.
@@ -76,6 +78,20 @@ pub struct Registry {
     records: ArcSwap<BTreeMap<String, Deployment>>,
     /// Its lock makes scans and changes follow one another.
     state: Mutex<State>,
+}
+
+/// The hooks of the generation that serves.
+struct Table(Weak<ArcSwap<Generation>>);
+
+impl HookTable for Table {
+    fn of(&self, collection: &str) -> Option<Arc<CollectionHooks>> {
+        let current = self.0.upgrade()?;
+        let generation = current.load();
+        if generation.hooks.is_empty() {
+            return None;
+        }
+        generation.hooks.get(collection).cloned()
+    }
 }
 
 /// What scans and changes remember.
@@ -111,6 +127,12 @@ impl Registry {
                 ..State::default()
             }),
         }
+    }
+
+    /// Where services find the hooks of plugins.
+    pub fn hook_table(&self) -> Arc<dyn HookTable> {
+        // Weak: plugins, which a generation holds, hold the services that ask here.
+        Arc::new(Table(Arc::downgrade(&self.current)))
     }
 
     /// The generation that serves now.

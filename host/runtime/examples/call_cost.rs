@@ -17,8 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use coglex_runtime::{
-    Allow, BudgetOverrides, CallContext, Door, Plugin, Policy, RouteMatch, Runtime,
-    RuntimeSettings,
+    Allow, BudgetOverrides, CallContext, Door, Plugin, Policy, RouteMatch, Runtime, RuntimeSettings,
 };
 use coglex_services::accounts::{AuthSettings, SigningKey};
 use coglex_services::caller::Credentials;
@@ -150,6 +149,7 @@ fn services() -> Services {
         ..DocumentLimits::default()
     };
     Services {
+        hooks: coglex_services::Hooks::default(),
         documents: Documents::new(Arc::clone(&store), limits.clone()),
         kv: Kv::new(Arc::clone(&store)),
         jobs: Jobs::new(Arc::clone(&store), JobSettings::default()),

@@ -46,6 +46,11 @@ impl Instances {
         Arc::clone(&self.nested).try_acquire_owned().ok()
     }
 
+    /// The places of which [`Self::nested`] takes one.
+    pub(crate) fn nested_slots(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.nested)
+    }
+
     /// A place for `describe()`; nothing if none is free for this long.
     pub(crate) async fn describe(&self, wait: Duration) -> Option<OwnedSemaphorePermit> {
         tokio::time::timeout(wait, Arc::clone(&self.describing).acquire_owned())

@@ -9,16 +9,19 @@
 
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
+use coglex_services::hooks::Waiter;
 use serde::de::IgnoredAny;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 
 use crate::bindings::function::functions::Call;
 use crate::budget::Budget;
 use crate::doors::{self, Failure, function};
 use crate::engine::NESTED;
 use crate::error::CallError;
-use crate::plugin::{CallContext, Plugin};
+use crate::plugin::{CallContext, Plugin, Shared};
 use crate::state::{InstanceState, Phase, store};
 
 /// Calls within calls. Each level may hold an instance's memory.
@@ -105,7 +108,7 @@ impl InstanceState {
 
     fn nested_place(&self) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), CallError> {
         let overloaded = || CallError::Overloaded {
-            retry_after: std::time::Duration::from_secs(1),
+            retry_after: Duration::from_secs(1),
         };
         let own = Arc::clone(&self.shared.nested).try_acquire_owned();
         let instance = self.shared.admission.instances().nested();
@@ -200,6 +203,68 @@ impl InstanceState {
             ..of.clone()
         }
     }
+}
+
+impl Plugin {
+    /// Calls one of its functions as a hook, for which somebody waits. `args` as
+    /// for [`Plugin::run`].
+    ///
+    /// For a client it waits its turn as any call does. A guest holds places that
+    /// others may wait for, so its hook has one of those that only nested calls
+    /// use, for which it waits only if the guest has none of them itself. It runs
+    /// by itself then, so that what it computes is not the guest's.
+    pub async fn run_hook(
+        &self,
+        function: &str,
+        args: String,
+        waiter: Waiter,
+        context: CallContext,
+    ) -> Result<Result<String, Failure>, CallError> {
+        let kwargs = "{}".to_owned();
+        let wait = match waiter {
+            Waiter::Client => return self.run(function, args, kwargs, context).await,
+            Waiter::Guest => self.budget().queue_wait,
+            Waiter::NestedGuest => Duration::ZERO,
+        };
+        let (plugin, function) = (self.clone(), function.to_owned());
+        // Ends with whoever waits for it.
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            let Some((shared, pre, door, info)) = plugin.function_door(&function) else {
+                return Err(CallError::InvalidRequest(
+                    "There is no function of this name.".to_owned(),
+                ));
+            };
+            let (args, kwargs) = function::check(info, args, kwargs).await?;
+            let _place = hook_place(shared, wait).await?;
+            function::call_in(shared, pre, door, &function, args, kwargs, context).await
+        });
+        match task.join_next().await {
+            Some(Ok(answer)) => answer,
+            Some(Err(error)) => {
+                tracing::error!(%error, "a hook was not called to its end");
+                Err(CallError::Unavailable)
+            }
+            None => Err(CallError::Unavailable),
+        }
+    }
+}
+
+/// A place for a nested call, waited for no longer than `wait`.
+async fn hook_place(
+    shared: &Shared,
+    wait: Duration,
+) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), CallError> {
+    let own = Arc::clone(&shared.nested);
+    let instance = shared.admission.instances().nested_slots();
+    let both = async move {
+        let own = own.acquire_owned().await.ok()?;
+        Some((own, instance.acquire_owned().await.ok()?))
+    };
+    let place = tokio::time::timeout(wait, both).await;
+    place.ok().flatten().ok_or(CallError::Overloaded {
+        retry_after: Duration::from_secs(1),
+    })
 }
 
 /// Slots for nested calls, among the instances of a pool.

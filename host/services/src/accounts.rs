@@ -13,6 +13,7 @@
 //! here. It knows no cookies and no headers; see [`Credentials`].
 
 mod delegated;
+mod hooked;
 mod password;
 mod session;
 mod settings;
@@ -25,11 +26,12 @@ use std::time::Duration;
 use bson::{Bson, Document, RawDocumentBuf, doc};
 use futures_util::StreamExt as _;
 
-use crate::caller::Credentials;
+use crate::caller::{Caller, Credentials};
 use crate::clock::Clock;
 use crate::documents::{self, DocumentLimits};
 use crate::error::{Error, Result};
-use crate::storage::{Change, DocumentStore, Find, IndexSpec, StoreError, Update};
+use crate::hooks::{self, Done, Hooks};
+use crate::storage::{Change, DocumentStore, Find, IndexSpec, StoreError, Update, UpdateOutcome};
 use password::{Hasher, Verified};
 use session::{NewSession, Sessions};
 use token::Tokens;
@@ -79,6 +81,7 @@ impl std::fmt::Debug for SignedIn {
 #[derive(Clone)]
 pub struct Accounts {
     inner: Arc<Inner>,
+    hooks: Hooks,
 }
 
 struct Inner {
@@ -120,7 +123,14 @@ impl Accounts {
                 limits,
                 indexed: Mutex::default(),
             }),
+            hooks: Hooks::default(),
         }
+    }
+
+    /// The same service, in which sign-ups and changes of users are watched.
+    #[must_use]
+    pub fn with_hooks(self, hooks: Hooks) -> Self {
+        Self { hooks, ..self }
     }
 
     /// Makes a user; answers with its `_id`. `_key` and `_password` inside
@@ -133,13 +143,14 @@ impl Accounts {
         password: &str,
         document: Document,
     ) -> Result<Bson> {
-        let made = self.create(realm, key, password, document).await?;
-        made.ok_or_else(taken)
+        let made = self.create(&Caller::ApiKey, realm, key, password, document);
+        made.await?.ok_or_else(taken)
     }
 
     /// Makes a user; nothing if the key is taken.
     async fn create(
         &self,
+        caller: &Caller,
         realm: &str,
         key: &str,
         password: &str,
@@ -164,17 +175,36 @@ impl Accounts {
         {
             return Ok(None);
         }
+        let (id, mut document) = documents::identified(document);
+        let mut watched = None;
+        if let Some(watch) = self.hooks.watch(caller, realm, hooks::INSERT)? {
+            let write = self.before_sign_up(&watch, key, &mut document).await?;
+            watched = Some((watch, write));
+        }
         let hash = inner.hasher.hash(password).await?;
 
-        let (id, identified) = documents::identified(document);
         let mut user = doc! { "_id": id.clone(), "_key": key, "_password": hash };
-        user.extend(identified.into_iter().filter(|(name, _)| name != "_id"));
+        user.extend(document.into_iter().filter(|(name, _)| name != "_id"));
         let raw = documents::encoded(&user, inner.limits.document_bytes)?;
-        match inner.store.insert(realm, vec![raw]).await {
+        let held = match &watched {
+            Some((watch, write)) => watch.hold(write).await?,
+            None => None,
+        };
+        let made = match inner.store.insert(realm, vec![raw]).await {
             Ok(()) => Ok(Some(id)),
             Err(StoreError::DuplicateKey { index }) if index == key_index().name() => Ok(None),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(Error::from(error)),
+        };
+        if let Some(held) = held {
+            let taken = taken();
+            let done = match &made {
+                Ok(Some(_)) => Ok(Done::Inserted),
+                Ok(None) => Err(&taken),
+                Err(error) => Err(error),
+            };
+            held.settle(done).await;
         }
+        made
     }
 
     /// Checks key, password and the further condition; opens a session. All
@@ -336,15 +366,85 @@ impl Accounts {
             // Nobody may have signed up here yet: users may have been imported.
             inner.ensure_index(realm).await?;
         }
+        let mut change = Refresh {
+            set,
+            others: Document::new(),
+            password,
+        };
+        // Passwords and sessions are no concern of hooks.
+        let watch = match change.set.is_empty() {
+            false => self.hooks.watch(&Caller::ApiKey, realm, hooks::UPDATE)?,
+            true => None,
+        };
+        let held = match &watch {
+            Some(watch) => self.before_refresh(watch, key, &mut change).await?,
+            None => None,
+        };
+        let changed = inner
+            .apply_refresh(realm, key, &stored, change, keep_token)
+            .await;
+        if let Some(held) = held {
+            let done = changed.as_ref().map(|modified| {
+                Done::Updated(UpdateOutcome {
+                    matched: 1,
+                    modified: *modified,
+                    upserted_id: None,
+                })
+            });
+            held.settle(done).await;
+        }
+        changed
+    }
+
+    /// Whether a bearer token is shaped like one of ours, so that the gateway
+    /// can keep it from guests. Does not verify it.
+    pub fn is_own_token(&self, token: &str) -> bool {
+        self.inner.tokens.is_own(token)
+    }
+}
+
+/// What is to become of a user.
+struct Refresh {
+    /// Fields to set, none of them hidden.
+    set: Document,
+    /// Other operators, which only hooks add.
+    others: Document,
+    /// The new password.
+    password: Option<String>,
+}
+
+impl Refresh {
+    /// The update that sets these fields.
+    fn setting(&self, set: Document) -> Document {
+        let mut change = self.others.clone();
+        if !set.is_empty() {
+            change.insert("$set", set);
+        }
+        change
+    }
+}
+
+impl Inner {
+    /// Changes a user who was found; answers with the number of documents changed.
+    async fn apply_refresh(
+        &self,
+        realm: &str,
+        key: &str,
+        stored: &Document,
+        mut refresh: Refresh,
+        keep_token: Option<&str>,
+    ) -> Result<u64> {
+        let inner = self;
         let id = stored.get("_id").cloned().unwrap_or(Bson::Null);
         let same_user = doc! { "_id": id, "_key": { "$eq": key } };
+        let mut set = std::mem::take(&mut refresh.set);
         // The password and the sessions are no concern of the schema.
-        let hidden = set.is_empty();
-        if let Some(password) = password {
-            set.insert("_password", inner.hasher.hash(&password).await?);
+        let hidden = set.is_empty() && refresh.others.is_empty();
+        if let Some(password) = &refresh.password {
+            set.insert("_password", inner.hasher.hash(password).await?);
             let claims = keep_token.and_then(|token| inner.tokens.verify(realm, token));
             if let Some(claims) = claims
-                && let Some(record) = Sessions::of(&stored).record(&claims)
+                && let Some(record) = Sessions::of(stored).record(&claims)
             {
                 let mut keeping = set.clone();
                 keeping.insert(session::ALL, session::only(&claims, record));
@@ -352,7 +452,7 @@ impl Accounts {
                 // meanwhile must not come back to life.
                 let mut still_open = same_user.clone();
                 still_open.insert(session::path(&claims.session), doc! { "$exists": true });
-                let change = doc! { "$set": keeping };
+                let change = refresh.setting(keeping);
                 let outcome = match hidden {
                     true => inner.update_hidden(realm, still_open, change).await?,
                     false => inner.update(realm, still_open, change).await?,
@@ -363,10 +463,10 @@ impl Accounts {
             }
             set.insert(session::ALL, Document::new());
         }
-        if set.is_empty() {
+        let change = refresh.setting(set);
+        if change.is_empty() {
             return Ok(0);
         }
-        let change = doc! { "$set": set };
         let outcome = match hidden {
             true => inner.update_hidden(realm, same_user, change).await?,
             false => inner.update(realm, same_user, change).await?,
@@ -378,14 +478,6 @@ impl Accounts {
         }
     }
 
-    /// Whether a bearer token is shaped like one of ours, so that the gateway
-    /// can keep it from guests. Does not verify it.
-    pub fn is_own_token(&self, token: &str) -> bool {
-        self.inner.tokens.is_own(token)
-    }
-}
-
-impl Inner {
     /// Makes the realm's unique index on `_key`, once in this process's life.
     /// Without it two sign-ups at once would make two users.
     async fn ensure_index(&self, realm: &str) -> Result<()> {
@@ -424,7 +516,7 @@ impl Inner {
         realm: &str,
         filter: Document,
         change: Document,
-    ) -> Result<crate::storage::UpdateOutcome> {
+    ) -> Result<UpdateOutcome> {
         Ok(self.store.update(realm, of_one(filter, change)).await?)
     }
 
@@ -435,7 +527,7 @@ impl Inner {
         realm: &str,
         filter: Document,
         change: Document,
-    ) -> Result<crate::storage::UpdateOutcome> {
+    ) -> Result<UpdateOutcome> {
         let update = of_one(filter, change);
         Ok(self.store.update_unvalidated(realm, update).await?)
     }

@@ -35,6 +35,19 @@ pub struct PluginCaller {
     /// For whom it is called: the signed-in users of the collections that
     /// conditions of its grants speak of. Verified by whoever made the caller.
     pub users: Vec<CallerId>,
+    /// What it does this within.
+    pub origin: Origin,
+}
+
+/// What a plugin does something within, beside a client's request.
+#[derive(Debug, Clone, Default)]
+pub struct Origin {
+    /// Write hooks around it; see [`crate::hooks`].
+    pub hook_depth: u8,
+    /// Whether another guest waits for it.
+    pub nested: bool,
+    /// The request, for the log; where it is not the one at hand.
+    pub request_id: Option<Arc<str>>,
 }
 
 impl PluginCaller {
@@ -44,6 +57,7 @@ impl PluginCaller {
             name: name.into(),
             grants: grants.into(),
             users: Vec::new(),
+            origin: Origin::default(),
         }
     }
 }

@@ -6,6 +6,7 @@
 //! knows neither HTTP nor which engine answers.
 
 mod hidden;
+mod hooked;
 mod rules;
 mod schema;
 mod scope;
@@ -20,6 +21,7 @@ use futures_util::{StreamExt as _, stream};
 use crate::caller::Caller;
 use crate::error::{Error, Result};
 use crate::grants::{Fields, Verb};
+use crate::hooks::{self, Done, Hooks};
 use crate::json::invalid_bson;
 use crate::storage::{Change, DocumentStore, Find, IndexSpec, Update, UpdateOutcome};
 use scope::Scope;
@@ -68,6 +70,7 @@ impl Default for DocumentLimits {
 pub struct Documents {
     pub(crate) store: Arc<dyn DocumentStore>,
     pub(crate) limits: Arc<DocumentLimits>,
+    hooks: Hooks,
 }
 
 impl Documents {
@@ -76,7 +79,14 @@ impl Documents {
         Self {
             store,
             limits: Arc::new(limits),
+            hooks: Hooks::default(),
         }
+    }
+
+    /// The same service, whose writes are watched.
+    #[must_use]
+    pub fn with_hooks(self, hooks: Hooks) -> Self {
+        Self { hooks, ..self }
     }
 
     /// The limits in force.
@@ -213,6 +223,11 @@ impl Documents {
                 "one insert takes at most {MAX_BATCH} documents"
             )));
         }
+        if let Some(watch) = self.hooks.watch(caller, collection, hooks::INSERT)? {
+            return self
+                .insert_watched(&watch, &scope, collection, documents)
+                .await;
+        }
         let mut ids = Vec::with_capacity(documents.len());
         let mut raw = Vec::with_capacity(documents.len());
         for document in documents {
@@ -266,7 +281,11 @@ impl Documents {
         rules::change(&update.change, limits.depth, limits.document_bytes)?;
         rules::array_filters(&update.array_filters, limits.depth)?;
         scope.change(&update.change)?;
-        let mut filter = match &inserting {
+        let watch = match &inserting {
+            Some(_) => self.hooks.watch(caller, collection, hooks::UPSERT)?,
+            None => self.hooks.watch(caller, collection, hooks::UPDATE)?,
+        };
+        let filter = match &inserting {
             Some(inserting) => {
                 rules::upsert_filter(&update.filter)?;
                 inserting.change(&update.change)?;
@@ -275,30 +294,45 @@ impl Documents {
             None => scope.narrow(update.filter)?,
         };
         let change = match update.change {
-            Change::Replacement(document) => {
-                if update.many {
-                    return Err(Error::Invalid(
-                        "a replacement changes one document, not many".into(),
-                    ));
-                }
-                filter = self.spare_users(collection, filter).await?;
-                Change::Replacement(scope.complete(document, limits)?)
+            Change::Replacement(_) if update.many => {
+                return Err(Error::Invalid(
+                    "a replacement changes one document, not many".into(),
+                ));
             }
+            Change::Replacement(document) => Change::Replacement(scope.complete(document, limits)?),
             operators => operators,
         };
-        let update = Update {
+        let mut update = Update {
             filter,
             change,
             ..update
         };
-        let updated = self.store.update(collection, update).await;
-        Ok(updated.map_err(|error| {
-            let error = scope.told(error);
-            match &inserting {
-                Some(inserting) => inserting.told(error),
-                None => error,
+        let held = match &watch {
+            Some(watch) => {
+                self.before_update(watch, &scope, inserting.as_ref(), &mut update)
+                    .await?
             }
-        })?)
+            None => None,
+        };
+        let updated = async {
+            if let Change::Replacement(_) = update.change {
+                update.filter = self.spare_users(collection, update.filter).await?;
+            }
+            let updated = self.store.update(collection, update).await;
+            Ok(updated.map_err(|error| {
+                let error = scope.told(error);
+                match &inserting {
+                    Some(inserting) => inserting.told(error),
+                    None => error,
+                }
+            })?)
+        };
+        let updated = updated.await;
+        if let Some(held) = held {
+            held.settle(updated.as_ref().map(|done| Done::Updated(done.clone())))
+                .await;
+        }
+        updated
     }
 
     /// Puts a document in the place of the first match, whose `_id` it keeps;
@@ -327,7 +361,11 @@ impl Documents {
         let scope = Scope::of(caller, collection, Verb::Delete)?;
         rules::filter(&filter, self.limits.depth)?;
         let filter = scope.narrow(filter)?;
-        Ok(self.store.delete(collection, filter, many).await?)
+        let watch = self.hooks.watch(caller, collection, hooks::DELETE)?;
+        match watch {
+            None => Ok(self.store.delete(collection, filter, many).await?),
+            Some(watch) => self.delete_watched(&watch, collection, filter, many).await,
+        }
     }
 
     /// Makes an index unless it is there; answers with its name.
@@ -387,6 +425,11 @@ impl Documents {
         }
         Ok(doc! { "$and": [filter, { "_key": { "$exists": false } }] })
     }
+}
+
+/// Whether a client could ask for these operators.
+pub(crate) fn check_change(change: Document, depth: usize, bytes: usize) -> Result<()> {
+    rules::change(&Change::Operators(change), depth, bytes)
 }
 
 /// What a client sees of documents that come from the store.

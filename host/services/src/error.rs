@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::documents::HIDDEN;
+use crate::hooks::HookFault;
 use crate::storage::{Failure, StoreError};
 
 /// The result of a service call.
@@ -24,6 +25,17 @@ pub enum Error {
         /// What it fails, the first few; empty when the store did not say.
         failures: Vec<Failure>,
     },
+    /// A hook of a plugin refuses the write.
+    #[error("refused by a hook ({code}): {message}")]
+    HookRefused {
+        /// The hook's own code, snake_case.
+        code: String,
+        /// Its sentence, for the client.
+        message: String,
+    },
+    /// A hook that has to agree to the write has failed; it is in the log.
+    #[error("a hook that has to agree to this write has failed")]
+    HookFailed(HookFault),
     /// Something unique exists already (a key, an `_id`).
     #[error("{0}")]
     Conflict(String),

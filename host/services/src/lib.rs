@@ -35,6 +35,7 @@ pub use caller::Caller;
 pub use clock::Clock;
 pub use documents::Documents;
 pub use error::{Error, Result};
+pub use hooks::Hooks;
 pub use jobs::Jobs;
 pub use kv::Kv;
 
@@ -49,4 +50,6 @@ pub struct Services {
     pub kv: Kv,
     /// Calls that are made later.
     pub jobs: Jobs,
+    /// What plugins have to say of writes: the same that the services above ask.
+    pub hooks: Hooks,
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use coglex_services::Error as ServiceError;
+use coglex_services::hooks::HookFault;
 use coglex_services::storage::Failure;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
@@ -202,6 +203,29 @@ impl ApiError {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, message)
     }
 
+    /// A hook that has to agree to a write could not say. The cause is in the log.
+    fn hook_failed(fault: HookFault) -> Self {
+        match fault {
+            HookFault::Broken => Self::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "hook_failed",
+                "A hook that has to agree to this write has failed. The log has the details.",
+            ),
+            HookFault::Deadline => Self::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "hook_deadline",
+                "A hook that has to agree to this write used up its time.",
+            ),
+            HookFault::Unavailable(after) => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "hook_unavailable",
+                "A hook that has to agree to this write cannot be asked now.",
+            )
+            .with_retry_after(after),
+        }
+        .already_logged()
+    }
+
     /// 500 for a fault of ours; the cause is for the log.
     pub fn internal(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::new(
@@ -285,6 +309,8 @@ impl From<ServiceError> for ApiError {
                 )
                 .with_errors(failures.iter().map(field))
             }
+            ServiceError::HookRefused { code, message } => Self::function_failed(code, message),
+            ServiceError::HookFailed(fault) => Self::hook_failed(fault),
             ServiceError::Conflict(detail) => Self::new(StatusCode::CONFLICT, "conflict", detail),
             ServiceError::Forbidden(detail) => {
                 Self::new(StatusCode::FORBIDDEN, "forbidden", detail)

@@ -2,13 +2,16 @@
 //! is known of those that are not loaded. Built whole, never changed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use coglex_runtime::Plugin;
+use coglex_services::hooks::CollectionHooks;
 
 use super::folder::Files;
 use super::retry::Failure;
 use super::routes::{Clash, RouteTable};
+use crate::hooks;
 
 /// The plugins that are loaded together. Never changes; a reload makes a new one.
 #[derive(Default)]
@@ -21,6 +24,8 @@ pub struct Generation {
     pub(super) disabled: BTreeSet<String>,
     pub(super) routes: RouteTable,
     pub(super) functions: HashMap<String, Plugin>,
+    /// By collection.
+    pub(super) hooks: HashMap<String, Arc<CollectionHooks>>,
 }
 
 /// A plugin that is loaded, and since when.
@@ -64,8 +69,10 @@ impl Generation {
                 }
             }
         }
+        let hooks = hooks::by_collection(plugins.values().map(|serving| &serving.plugin));
         Ok(Self {
             number,
+            hooks,
             plugins,
             routes,
             functions,

@@ -65,7 +65,22 @@ pub(crate) async fn call(
     kwargs: String,
     context: CallContext,
 ) -> Result<Result<String, Failure>, CallError> {
-    let permit = shared.admission.enter().await?;
+    let place = shared.admission.enter().await?;
+    let answer = call_in(shared, pre, door, name, args, kwargs, context).await;
+    drop(place);
+    answer
+}
+
+/// The same for who has a place.
+pub(crate) async fn call_in(
+    shared: &Arc<Shared>,
+    pre: &InstancePre<InstanceState>,
+    door: &GuestIndices,
+    name: &str,
+    args: String,
+    kwargs: String,
+    context: CallContext,
+) -> Result<Result<String, Failure>, CallError> {
     let call = Call {
         name: name.to_owned(),
         args,
@@ -85,7 +100,6 @@ pub(crate) async fn call(
     })
     .await?;
     drop(store);
-    drop(permit);
     conclude(shared, &watch, name, budget.response_bytes, answer)
 }
 

@@ -43,13 +43,17 @@ impl Host for InstanceState {
         document: String,
     ) -> Answer<String> {
         self.charge(collection.len() + key.len() + password.len() + document.len())?;
+        let caller = match self.caller().await {
+            Ok(caller) => caller,
+            Err(error) => return Ok(Err(self.account_refusal(error))),
+        };
         let shared = &*self.shared;
         let depth = shared.services.documents.limits().depth;
         let made = async {
             let document = json::parse_document(document.as_bytes(), depth)?;
             let accounts = &shared.services.accounts;
             let id = accounts
-                .sign_up_for(&shared.caller, &collection, &key, &password, document)
+                .sign_up_for(&caller, &collection, &key, &password, document)
                 .await?;
             write_value(&id)
         };
@@ -93,12 +97,16 @@ impl InstanceState {
     fn account_refusal(&self, error: ServiceError) -> Error {
         match error {
             ServiceError::Invalid(text) | ServiceError::NotFound(text) => Error::Invalid(text),
-            error @ ServiceError::DocumentInvalid { .. } => Error::Invalid(error.to_string()),
+            error @ (ServiceError::DocumentInvalid { .. } | ServiceError::HookRefused { .. }) => {
+                Error::Invalid(error.to_string())
+            }
             ServiceError::Conflict(text) => Error::Conflict(text),
             ServiceError::Forbidden(text) => Error::AccessDenied(text),
             ServiceError::TooLarge(text) => Error::TooLarge(text),
             ServiceError::Overloaded { .. } => Error::Overloaded,
-            error @ (ServiceError::Timeout | ServiceError::Unavailable(_)) => {
+            error @ (ServiceError::Timeout
+            | ServiceError::Unavailable(_)
+            | ServiceError::HookFailed(_)) => {
                 self.log_failure(&error);
                 Error::Unavailable
             }

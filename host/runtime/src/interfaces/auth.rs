@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use coglex_services::accounts;
-use coglex_services::caller::PluginCaller;
+use coglex_services::caller::{Origin, PluginCaller};
 use coglex_services::{Caller, Error as ServiceError};
 
 use super::storage::write_value;
@@ -93,9 +93,15 @@ impl InstanceState {
                     users.push((realm.to_owned(), user.id.clone()));
                 }
             }
-            if !users.is_empty() {
+            let nested = self.call.depth > 0 || self.call.hook_depth > 0;
+            if !users.is_empty() || nested {
                 let plugin = PluginCaller {
                     users,
+                    origin: Origin {
+                        hook_depth: self.call.hook_depth,
+                        nested,
+                        request_id: Some(Arc::clone(&self.call.request_id)),
+                    },
                     ..PluginCaller::clone(plugin)
                 };
                 caller = Caller::Plugin(Arc::new(plugin));

@@ -15,7 +15,7 @@ impl Host for InstanceState {
         self.charge(key.len())?;
         let shared = &*self.shared;
         let got = {
-            let _turn = turn(shared).await;
+            let _turn = turn(shared, self.call.hook_depth).await;
             shared.services.kv.get(&shared.caller, &key).await
         };
         self.hand(got, |value| value.as_ref().map_or(0, Vec::len))
@@ -26,7 +26,7 @@ impl Host for InstanceState {
         let shared = &*self.shared;
         let ttl = ttl_ms.map(Duration::from_millis);
         let set = {
-            let _turn = turn(shared).await;
+            let _turn = turn(shared, self.call.hook_depth).await;
             let kv = &shared.services.kv;
             kv.set(&shared.caller, &key, value, ttl).await
         };
@@ -37,7 +37,7 @@ impl Host for InstanceState {
         self.charge(key.len())?;
         let shared = &*self.shared;
         let deleted = {
-            let _turn = turn(shared).await;
+            let _turn = turn(shared, self.call.hook_depth).await;
             shared.services.kv.delete(&shared.caller, &key).await
         };
         self.hand(deleted, |_| 0)
@@ -48,7 +48,7 @@ impl Host for InstanceState {
         let shared = &*self.shared;
         let ttl = ttl_ms.map(Duration::from_millis);
         let sum = {
-            let _turn = turn(shared).await;
+            let _turn = turn(shared, self.call.hook_depth).await;
             let kv = &shared.services.kv;
             kv.increment(&shared.caller, &key, by, ttl).await
         };
@@ -66,7 +66,7 @@ impl Host for InstanceState {
         let shared = &*self.shared;
         let ttl = ttl_ms.map(Duration::from_millis);
         let done = {
-            let _turn = turn(shared).await;
+            let _turn = turn(shared, self.call.hook_depth).await;
             let kv = &shared.services.kv;
             kv.compare_and_set(&shared.caller, &key, expected, value, ttl)
                 .await
@@ -83,7 +83,7 @@ impl Host for InstanceState {
         self.charge(prefix.len() + after.as_ref().map_or(0, String::len))?;
         let shared = &*self.shared;
         let keys = {
-            let _turn = turn(shared).await;
+            let _turn = turn(shared, self.call.hook_depth).await;
             let kv = &shared.services.kv;
             kv.keys(&shared.caller, &prefix, after.as_deref(), limit)
                 .await

@@ -48,6 +48,7 @@ pub(crate) fn services() -> Services {
         ..DocumentLimits::default()
     };
     Services {
+        hooks: coglex_services::Hooks::default(),
         documents: Documents::new(Arc::clone(&store), limits.clone()),
         kv: Kv::new(Arc::clone(&store)),
         jobs: Jobs::new(Arc::clone(&store), JobSettings::default()),

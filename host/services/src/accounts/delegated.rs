@@ -48,7 +48,9 @@ impl Accounts {
         document: Document,
     ) -> Result<Bson> {
         authorize(caller, realm, AuthVerb::Signup)?;
-        let made = self.create(realm, key, password, document).await?;
+        let made = self
+            .create(caller, realm, key, password, document)
+            .await?;
         made.ok_or_else(|| Error::Conflict("another user has this key".into()))
     }
 

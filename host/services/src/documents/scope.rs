@@ -176,9 +176,19 @@ impl<'a> Scope<'a> {
                 document.insert(path, value);
             }
         }
-        let raw = encoded(&document, limits.document_bytes)?;
+        self.meets(&document, limits)?;
+        Ok(document)
+    }
+
+    /// Whether a document that is about to be stored meets the condition. Asked
+    /// alone of what hooks have changed: those may write other fields.
+    pub(super) fn meets(&self, document: &Document, limits: &DocumentLimits) -> Result<()> {
+        let Some(forced) = &self.forced else {
+            return Ok(());
+        };
+        let raw = encoded(document, limits.document_bytes)?;
         if Filter::compile(&forced.filter)?.matches(raw.as_bytes())? {
-            return Ok(document);
+            return Ok(());
         }
         Err(Error::Forbidden(format!(
             "the document does not meet the condition under which `{}` was granted",
@@ -189,22 +199,25 @@ impl<'a> Scope<'a> {
     /// A change in place. It can only leave alone what the condition looks at:
     /// what it makes of a document is not known before it is made.
     pub(super) fn change(&self, change: &Change) -> Result<()> {
-        let Change::Operators(operators) = change else {
-            return self.whole_fields();
-        };
-        for (operator, paths) in operators {
-            let Bson::Document(paths) = paths else {
-                continue;
-            };
-            for (path, operand) in paths {
-                self.writable(path)?;
-                self.position(path, "write `$[name]` and an array filter")?;
-                if let ("$rename", Bson::String(target)) = (operator.as_str(), operand) {
-                    self.writable(target)?;
-                }
+        match change {
+            Change::Replacement(_) => self.whole_fields(),
+            Change::Operators(operators) => {
+                written(operators, &mut |path| self.path(path))?;
+                self.leaves(operators)
             }
         }
-        Ok(())
+    }
+
+    /// Whether a change leaves alone what the condition looks at. Asked alone of
+    /// what hooks have changed: those may write other fields.
+    pub(super) fn leaves(&self, operators: &Document) -> Result<()> {
+        if self.forced.is_none() {
+            return Ok(());
+        }
+        written(operators, &mut |path| {
+            self.spares(path)?;
+            self.position(path, "write `$[name]` and an array filter")
+        })
     }
 
     /// The filter of an upsert. What the condition fixes stands in it once and
@@ -269,9 +282,8 @@ impl<'a> Scope<'a> {
         Ok(merged)
     }
 
-    /// A path that a change may write.
-    fn writable(&self, path: &str) -> Result<()> {
-        self.path(path)?;
+    /// A path that the condition does not look at.
+    fn spares(&self, path: &str) -> Result<()> {
         let Some(forced) = &self.forced else {
             return Ok(());
         };
@@ -305,6 +317,22 @@ impl<'a> Scope<'a> {
             None => Ok(()),
         }
     }
+}
+
+/// Calls `each` with the paths that an update writes.
+fn written(operators: &Document, each: &mut dyn FnMut(&str) -> Result<()>) -> Result<()> {
+    for (operator, paths) in operators {
+        let Bson::Document(paths) = paths else {
+            continue;
+        };
+        for (path, operand) in paths {
+            each(path)?;
+            if let ("$rename", Bson::String(target)) = (operator.as_str(), operand) {
+                each(target)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The field at the top that a path leads into.
