@@ -1,6 +1,6 @@
 -- For wrk, by `cargo xtask bench`: sends BENCH_BODY as JSON by POST when it is
--- set, puts the id of one of BENCH_ROWS rows where the path says ROW, and prints
--- one line that a program can read.
+-- set, puts the id of one of BENCH_ROWS rows where the path says ROW, or gets the
+-- lines of BENCH_PATHS in turns, and prints one line that a program can read.
 
 if os.getenv("BENCH_BODY") then
   wrk.method = "POST"
@@ -20,6 +20,20 @@ if rows then
     for n = 1, 5000 do
       local id = string.format("d%014d", math.random(0, rows - 1))
       requests[n] = wrk.format(nil, (wrk.path:gsub("ROW", id)))
+    end
+  end
+  request = function()
+    next_one = next_one % #requests + 1
+    return requests[next_one]
+  end
+end
+
+local paths = os.getenv("BENCH_PATHS")
+if paths then
+  local requests, next_one = {}, 0
+  init = function()
+    for path in paths:gmatch("[^\n]+") do
+      requests[#requests + 1] = wrk.format("GET", path)
     end
   end
   request = function()

@@ -15,6 +15,7 @@ mod mongodb;
 mod node;
 mod process;
 mod python;
+mod soak;
 mod supervise;
 mod test;
 mod wasip2;
@@ -48,6 +49,8 @@ enum Command {
     Guests(guests::Options),
     /// Measure the server beside plain axum
     Bench(bench::Options),
+    /// Reload plugins under load, or misbehave in one, and see what others feel
+    Soak(soak::Options),
     /// Make sure that wasm32-wasip2 can be built, and print what to build it with
     Wasip2(wasip2::Options),
     /// Run a command until standard input closes
@@ -75,6 +78,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             Ok(writeln!(std::io::stdout(), "{}", folder.display())?)
         }
         Command::Bench(options) => bench::run(&options),
+        Command::Soak(options) => soak::run(&options),
         Command::Wasip2(options) => {
             let toolchain = wasip2::find(&options)?;
             Ok(writeln!(std::io::stdout(), "{toolchain}")?)

@@ -13,6 +13,9 @@ pub(super) const VERSION: &str = "0.40.6";
 const NAME: &str = "bench@example.com";
 const PASSWORD: &str = "a-password-of-a-benchmark";
 
+/// Where it looks for hooks, in the folder that [`start`] is given.
+pub(super) const HOOKS: &str = "pocketbase-hooks";
+
 /// Starts it with an empty data folder, and with what costs it time and is not
 /// measured turned off: its log of requests and the watch on its hooks.
 pub(super) fn start(folder: &Path) -> anyhow::Result<PocketBase> {
@@ -28,7 +31,7 @@ pub(super) fn start(folder: &Path) -> anyhow::Result<PocketBase> {
         .args(["serve", "--http", &address.to_string(), "--dir"])
         .arg(&data)
         .arg("--hooksDir")
-        .arg(folder.join("pocketbase-hooks"))
+        .arg(folder.join(HOOKS))
         .arg("--hooksWatch=false");
     let server = Server::start_at(command, address)?;
     let account = format!(r#"{{"identity": "{NAME}", "password": "{PASSWORD}"}}"#);

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use super::Options;
+use super::reload::Reloads;
 use super::wrk::Sample;
 
 /// The medians of one case.
@@ -42,13 +43,28 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
-/// Writes everything. The first case is the yardstick of the ratios.
+/// That a case should reach a share of another's requests per second.
+pub(super) struct Aim {
+    pub(super) case: &'static str,
+    pub(super) yardstick: &'static str,
+    pub(super) at_least: f64,
+}
+
+/// What so many plugins take.
+pub(super) struct Footprint {
+    pub(super) plugins: usize,
+    pub(super) bytes_each: usize,
+    pub(super) cold: Duration,
+    pub(super) cold_mib: f64,
+    pub(super) warm: Duration,
+    pub(super) warm_mib: f64,
+}
+
+/// Writes what requests cost. The first case is the yardstick of the ratios.
 pub(super) fn write(
     out: &mut impl Write,
     options: &Options,
-    startup: &Startup,
     figures: &[Figures],
-    loaded_mib: f64,
 ) -> io::Result<()> {
     let cores = std::thread::available_parallelism().map_or(0, |cores| cores.get());
     writeln!(
@@ -74,6 +90,71 @@ pub(super) fn write(
             figure.cpu_micros
         )?;
     }
+    Ok(())
+}
+
+/// Writes what we aim for, and what came of it.
+pub(super) fn write_aims(
+    out: &mut impl Write,
+    figures: &[Figures],
+    aims: &[Aim],
+) -> io::Result<()> {
+    let of = |name: &str| figures.iter().find(|figure| figure.name == name);
+    writeln!(
+        out,
+        "\n| Requests per second of | ÷ | aim | reached | by CPU per request |\n|---|---|---:|---:|---:|"
+    )?;
+    for aim in aims {
+        let (Some(case), Some(yardstick)) = (of(aim.case), of(aim.yardstick)) else {
+            continue;
+        };
+        writeln!(
+            out,
+            "| {} | {} | {:.2} | {:.2} | {:.2} |",
+            aim.case,
+            aim.yardstick,
+            aim.at_least,
+            case.rate / yardstick.rate,
+            yardstick.cpu_micros / case.cpu_micros
+        )?;
+    }
+    Ok(())
+}
+
+/// Writes how long new code takes to serve.
+pub(super) fn write_reloads(out: &mut impl Write, reloads: &[Reloads]) -> io::Result<()> {
+    writeln!(
+        out,
+        "\n| File → first answer of the new code | times | median ms | slowest ms |\n|---|---:|---:|---:|"
+    )?;
+    let ms =
+        |took: &[Duration], at: usize| took.get(at).map_or(f64::NAN, Duration::as_secs_f64) * 1e3;
+    for reload in reloads {
+        let kib = reload.bytes / 1024;
+        for (what, took) in [
+            ("compiled first", &reload.compiled),
+            ("from the cache", &reload.cached),
+        ] {
+            let (median, last) = (took.len() / 2, took.len().saturating_sub(1));
+            writeln!(
+                out,
+                "| {kib} KiB, {what} | {} | {:.0} | {:.0} |",
+                took.len(),
+                ms(took, median),
+                ms(took, last)
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes what the start costs, and memory.
+pub(super) fn write_start(
+    out: &mut impl Write,
+    startup: &Startup,
+    footprints: &[Footprint],
+    loaded_mib: f64,
+) -> io::Result<()> {
     writeln!(out, "\n| Start and size | |\n|---|---:|")?;
     let plugins = startup.plugins;
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
@@ -97,7 +178,33 @@ pub(super) fn write(
         out,
         "| binary | {:.1} MiB |",
         startup.binary as f64 / f64::from(1 << 20)
-    )
+    )?;
+    let none = footprints.first();
+    let size = none.map_or(0, |none| none.bytes_each / 1024);
+    writeln!(
+        out,
+        "\n| Plugins of {size} KiB, no two alike | cold start ms | resident MiB | warm start ms | resident MiB | MiB each |\n\
+         |---:|---:|---:|---:|---:|---:|"
+    )?;
+    for footprint in footprints {
+        let empty = none.map_or(f64::NAN, |none| none.warm_mib);
+        let each = (footprint.warm_mib - empty) / footprint.plugins as f64;
+        let each = if footprint.plugins == 0 {
+            "–".to_owned()
+        } else {
+            format!("{each:.2}")
+        };
+        writeln!(
+            out,
+            "| {} | {:.0} | {:.0} | {:.0} | {:.0} | {each} |",
+            footprint.plugins,
+            ms(footprint.cold),
+            footprint.cold_mib,
+            ms(footprint.warm),
+            footprint.warm_mib
+        )?;
+    }
+    Ok(())
 }
 
 /// Writes a table of what two servers made of the same work, ours first.

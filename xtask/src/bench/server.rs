@@ -16,7 +16,7 @@ const TICK: Duration = Duration::from_millis(10);
 const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// Stopped when dropped.
-pub(super) struct Server {
+pub(crate) struct Server {
     child: Child,
     /// Held, so that the server can go on printing.
     _stdout: Option<BufReader<ChildStdout>>,
@@ -26,7 +26,7 @@ pub(super) struct Server {
 
 impl Server {
     /// Starts a program that says `listening on http://ADDRESS` when it is ready.
-    pub(super) fn start(mut command: Command) -> anyhow::Result<Self> {
+    pub(crate) fn start(mut command: Command) -> anyhow::Result<Self> {
         let begin = Instant::now();
         let mut child = command
             .stdin(Stdio::null())
@@ -53,9 +53,9 @@ impl Server {
         })
     }
 
-    /// Starts a program that says nothing, and waits until it takes connections at
-    /// `address`.
-    pub(super) fn start_at(mut command: Command, address: SocketAddr) -> anyhow::Result<Self> {
+    /// Starts a program that says nothing on its standard output, and waits until it
+    /// takes connections at `address`.
+    pub(crate) fn start_at(mut command: Command, address: SocketAddr) -> anyhow::Result<Self> {
         let begin = Instant::now();
         let child = command
             .stdin(Stdio::null())
@@ -80,16 +80,21 @@ impl Server {
     }
 
     /// From the start of the process until it listened.
-    pub(super) fn started_in(&self) -> Duration {
+    pub(crate) fn started_in(&self) -> Duration {
         self.started_in
     }
 
-    pub(super) fn url(&self, path: &str) -> String {
+    /// `HOST:PORT`.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
     /// CPU time of the process so far, in user and kernel.
-    pub(super) fn cpu(&self) -> anyhow::Result<Duration> {
+    pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
         // The program's name is in parentheses and may hold anything.
         let (_, fields) = stat.rsplit_once(')').context("unreadable /proc/PID/stat")?;
@@ -103,7 +108,7 @@ impl Server {
     }
 
     /// Resident memory.
-    pub(super) fn resident_mib(&self) -> anyhow::Result<f64> {
+    pub(crate) fn resident_mib(&self) -> anyhow::Result<f64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib: f64 = line
@@ -114,13 +119,13 @@ impl Server {
     }
 
     /// Posts JSON; the body of the answer, which has to be a 200.
-    pub(super) fn post(&self, path: &str, key: &str, body: &str) -> anyhow::Result<String> {
+    pub(crate) fn post(&self, path: &str, key: &str, body: &str) -> anyhow::Result<String> {
         self.send("POST", path, ("X-API-Key", key), body)
     }
 
     /// Sends JSON with one header more; the body of the answer, which has to be a
     /// 200.
-    pub(super) fn send(
+    pub(crate) fn send(
         &self,
         method: &str,
         path: &str,

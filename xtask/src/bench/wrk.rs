@@ -10,50 +10,54 @@ use crate::process;
 use crate::workspace;
 
 /// What is sent.
-pub(super) struct Load {
+pub(crate) struct Load {
     path: String,
     key: Option<&'static str>,
     body: Option<String>,
     rows: Option<u32>,
+    paths: Vec<String>,
     connections: u32,
 }
 
 /// What came back in one run.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Sample {
-    pub(super) requests: u64,
-    pub(super) duration: Duration,
-    pub(super) p50: Duration,
-    pub(super) p99: Duration,
+pub(crate) struct Sample {
+    pub(crate) requests: u64,
+    pub(crate) duration: Duration,
+    pub(crate) p50: Duration,
+    pub(crate) p99: Duration,
     /// CPU time of the server.
-    pub(super) cpu: Duration,
+    pub(crate) cpu: Duration,
+    /// Requests that got no answer, or one with a status of 400 or more.
+    pub(crate) failed: u64,
 }
 
 impl Sample {
     /// Requests per second.
-    pub(super) fn rate(&self) -> f64 {
+    pub(crate) fn rate(&self) -> f64 {
         self.requests as f64 / self.duration.as_secs_f64()
     }
 
     /// CPU time per request, in microseconds.
-    pub(super) fn cpu_micros(&self) -> f64 {
+    pub(crate) fn cpu_micros(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / self.requests.max(1) as f64
     }
 }
 
 impl Load {
-    pub(super) fn new(path: &str, connections: u32) -> Self {
+    pub(crate) fn new(path: &str, connections: u32) -> Self {
         Self {
             path: path.to_owned(),
             key: None,
             body: None,
             rows: None,
+            paths: Vec::new(),
             connections,
         }
     }
 
     /// Sends the API key.
-    pub(super) fn key(self, key: &'static str) -> Self {
+    pub(crate) fn key(self, key: &'static str) -> Self {
         Self {
             key: Some(key),
             ..self
@@ -61,7 +65,7 @@ impl Load {
     }
 
     /// Posts this JSON rather than getting.
-    pub(super) fn body(self, body: impl Into<String>) -> Self {
+    pub(crate) fn body(self, body: impl Into<String>) -> Self {
         Self {
             body: Some(body.into()),
             ..self
@@ -69,16 +73,30 @@ impl Load {
     }
 
     /// Puts the id of a random one of so many rows where the path says `ROW`.
-    pub(super) fn rows(self, rows: u32) -> Self {
+    pub(crate) fn rows(self, rows: u32) -> Self {
         Self {
             rows: Some(rows),
             ..self
         }
     }
 
+    /// Gets these paths in turns, rather than one.
+    pub(crate) fn paths(self, paths: Vec<String>) -> Self {
+        Self { paths, ..self }
+    }
+
     /// Sends as much as the server takes for `duration`. Any failed request makes
     /// the run an error: it would be a fast one.
-    pub(super) fn run(&self, server: &Server, duration: Duration) -> anyhow::Result<Sample> {
+    pub(crate) fn run(&self, server: &Server, duration: Duration) -> anyhow::Result<Sample> {
+        let sample = self.try_run(server, duration)?;
+        if sample.failed > 0 {
+            bail!("{} requests to {} failed", sample.failed, self.path);
+        }
+        Ok(sample)
+    }
+
+    /// The same, where failed requests are what is looked for.
+    pub(crate) fn try_run(&self, server: &Server, duration: Duration) -> anyhow::Result<Sample> {
         let mut wrk = Command::new("wrk");
         wrk.args([
             "--threads",
@@ -95,16 +113,16 @@ impl Load {
         .envs(self.key.map(|key| ("BENCH_KEY", key)))
         .envs(self.body.as_ref().map(|body| ("BENCH_BODY", body)))
         .envs(self.rows.map(|rows| ("BENCH_ROWS", rows.to_string())));
+        if !self.paths.is_empty() {
+            wrk.env("BENCH_PATHS", self.paths.join("\n"));
+        }
         let before = server.cpu()?;
         let printed = process::output(&mut wrk)?;
         let cpu = server.cpu()?.saturating_sub(before);
         let Some(numbers) = numbers(&printed) else {
             bail!("wrk printed no result:\n{printed}")
         };
-        let [requests, micros, p50, p99, errors] = numbers;
-        if errors > 0 {
-            bail!("{errors} requests to {} failed", self.path);
-        }
+        let [requests, micros, p50, p99, failed] = numbers;
         let [duration, p50, p99] = [micros, p50, p99].map(Duration::from_micros);
         Ok(Sample {
             requests,
@@ -112,6 +130,7 @@ impl Load {
             p50,
             p99,
             cpu,
+            failed,
         })
     }
 }
