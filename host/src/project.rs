@@ -107,12 +107,7 @@ impl Project {
     ///
     /// What the tools say goes to standard error, and into the error.
     pub(crate) async fn build(&self, profile: &str) -> Result<Vec<u8>, BuildError> {
-        let manifest = self.manifest()?;
-        let ask = match &manifest {
-            Some(text) => Ask::parse(text)
-                .with_context(|| format!("{} cannot be used", self.dir.join(MANIFEST).display()))?,
-            None => Ask::default(),
-        };
+        let (manifest, ask) = (self.manifest()?, self.ask()?);
         let component = match &self.source {
             SourceKind::Rust => rust::build(self, profile).await?,
             SourceKind::JavaScript(package) => javascript::build(self, package, &ask).await?,
@@ -124,6 +119,26 @@ impl Project {
         })
     }
 
+    /// What it asks for, by its `coglex.toml`.
+    pub(crate) fn ask(&self) -> anyhow::Result<Ask> {
+        match self.manifest()? {
+            Some(text) => Ask::parse(&text)
+                .with_context(|| format!("{} cannot be used", self.dir.join(MANIFEST).display())),
+            None => Ok(Ask::default()),
+        }
+    }
+
+    /// Builds the components that its tests are in, for `coglex plugin test`; each
+    /// with a name for people.
+    pub(crate) async fn build_tests(&self) -> Result<Vec<(String, Vec<u8>)>, BuildError> {
+        match &self.source {
+            SourceKind::Rust => rust::build_tests(self).await,
+            SourceKind::JavaScript(_) | SourceKind::Python(_) => Err(BuildError::Other(
+                anyhow::anyhow!("only tests in Rust can be run inside of a host yet"),
+            )),
+        }
+    }
+
     fn manifest(&self) -> anyhow::Result<Option<String>> {
         let path = self.dir.join(MANIFEST);
         match std::fs::read_to_string(&path) {
@@ -133,7 +148,7 @@ impl Project {
         }
     }
 
-    fn scratch(&self) -> PathBuf {
+    pub(crate) fn scratch(&self) -> PathBuf {
         self.dir.join(SCRATCH)
     }
 }

@@ -60,6 +60,23 @@ impl Telemetry {
         })
     }
 
+    /// The log of a command that shows lines of plugins itself, if at all: they
+    /// are kept, and nothing is written. Called once.
+    pub(crate) fn quiet() -> anyhow::Result<Self> {
+        let directives = EnvFilter::try_new("warn,plugin=trace,coglex=info,coglex_runtime=info")
+            .context("the filter of this command's log is not valid")?;
+        let (filter, handle) = reload::Layer::new(directives);
+        let plugins = PluginLogs::default();
+        tracing_subscriber::registry()
+            .with(filter)
+            .with(plugins.clone())
+            .init();
+        Ok(Self {
+            plugins,
+            filter: handle,
+        })
+    }
+
     /// Logs by another filter from now on. The shape of lines stays.
     pub fn set_filter(&self, config: &LogConfig) -> anyhow::Result<()> {
         let filter = filter(config)?;

@@ -1,10 +1,11 @@
 //! `coglex plugin …`: what operators do to the plugins of a running server. Here
-//! is how it is told what to do; `client` asks the server's admin API, `show`
+//! is how it is told what to do; `test` runs a plugin's own tests; `client` asks the server's admin API, `show`
 //! prints the answers, `inspect` reads a component without any server.
 
-mod client;
+pub(super) mod client;
 mod inspect;
-mod show;
+pub(super) mod show;
+mod test;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -30,7 +31,9 @@ keeps the key that it has generated.
   coglex plugin deploy hello.wasm        check it, then let it serve; requests go on
   coglex plugin list                     what serves, since when, how often it failed
   coglex plugin rollback hello           back to the version before
-  coglex plugin logs hello --follow      its log lines as they come";
+  coglex plugin logs hello --follow      its log lines as they come
+
+`coglex plugin test` needs no server: it runs the tests of a plugin's source.";
 
 const INSPECT: &str = "\
 A file is read as a server with the configuration in this folder would load it: what it imports
@@ -40,7 +43,9 @@ it on the server.";
 /// The command and its subcommands.
 pub(super) fn command() -> Command {
     Command::new("plugin")
-        .about("Lists, deploys and switches the plugins of a running server")
+        .about(
+            "Lists, deploys and switches the plugins of a running server; tests a plugin's source",
+        )
         .after_help(STORY)
         .subcommand_required(true)
         .arg_required_else_help(true)
@@ -101,11 +106,12 @@ pub(super) fn command() -> Command {
                         .help("Go on with the lines that come"),
                 ),
         )
+        .subcommand(test::command())
         .subcommand(named("remove").about("Removes a plugin with all of its versions"))
 }
 
 /// A subcommand that asks a server.
-fn remote(name: &'static str) -> Command {
+pub(super) fn remote(name: &'static str) -> Command {
     Command::new(name)
         .arg(
             Arg::new("server")
@@ -160,6 +166,9 @@ pub(super) fn run(given: &ArgMatches) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the threads of this command")?;
+    if action == "test" {
+        return runtime.block_on(test::run(given));
+    }
     let mut out = Output {
         json: given.get_flag("json"),
         text: String::new(),
@@ -282,7 +291,7 @@ async fn follow_log(server: &Server, path: &str, json: bool) -> anyhow::Result<(
 }
 
 /// Prints, and ends quietly when the reader, such as `head`, has gone.
-fn print(text: &str) -> anyhow::Result<()> {
+pub(super) fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
@@ -291,7 +300,7 @@ fn print(text: &str) -> anyhow::Result<()> {
 }
 
 /// The configuration as a server started in this folder would have it.
-fn inputs(given: &ArgMatches) -> Inputs {
+pub(super) fn inputs(given: &ArgMatches) -> Inputs {
     let data_dir = given.get_one::<String>("data-dir").cloned();
     let flags = data_dir.map(|dir| ("data.dir", dir)).into_iter().collect();
     Inputs::of_process(given.get_one("config").cloned(), flags)

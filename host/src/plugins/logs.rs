@@ -119,6 +119,16 @@ impl PluginLogs {
         })
     }
 
+    /// Forgets the lines of a plugin.
+    pub(crate) fn clear(&self, plugin: &str) {
+        self.with(|rings| {
+            if let Some(ring) = rings.by_name.get_mut(plugin) {
+                ring.lines.clear();
+                ring.bytes = 0;
+            }
+        });
+    }
+
     fn push(&self, plugin: &str, line: Line) {
         self.with(|rings| {
             rings.clock += 1;

@@ -30,6 +30,16 @@ struct CargoMessage {
     manifest_path: PathBuf,
     #[serde(default)]
     filenames: Vec<PathBuf>,
+    /// What can be run: of tests, the program with them.
+    #[serde(default)]
+    executable: Option<PathBuf>,
+    #[serde(default)]
+    target: Option<Target>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    src_path: PathBuf,
 }
 
 /// The name of the package in a folder.
@@ -42,19 +52,46 @@ pub(super) fn name(dir: &Path) -> anyhow::Result<String> {
     Ok(manifest.package.name)
 }
 
+/// Builds the components with tests: one of the library, one for each file in
+/// `tests`. They are named after the file that they begin in.
+pub(super) async fn build_tests(project: &Project) -> Result<Vec<(String, Vec<u8>)>, BuildError> {
+    sdk::refresh_rust(&project.dir).context("cannot write the SDK into the project")?;
+    check_target(&project.dir).await?;
+    let mut cargo = cargo(&project.dir);
+    cargo.args(["test", "--no-run", "--tests", "--target", TARGET]);
+    tell_in_json(&mut cargo);
+    let messages = run("cargo", &mut cargo, Show::Live).await?;
+    let mut suites = Vec::new();
+    for (source, program) in find_tests(&messages, &project.dir.join("Cargo.toml")) {
+        let wasm = tokio::fs::read(&program)
+            .await
+            .with_context(|| format!("{} cannot be read", program.display()))?;
+        let inside = source.strip_prefix(&project.dir).unwrap_or(&source);
+        suites.push((inside.display().to_string(), wasm));
+    }
+    Ok(suites)
+}
+
+/// The programs with tests, and the source files that they begin in.
+fn find_tests(messages: &str, manifest: &Path) -> Vec<(PathBuf, PathBuf)> {
+    let artifacts = messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<CargoMessage>(line).ok())
+        .filter(|message| {
+            message.reason == "compiler-artifact" && message.manifest_path == manifest
+        });
+    artifacts
+        .filter_map(|message| Some((message.target?.src_path, message.executable?)))
+        .collect()
+}
+
 /// Builds the component with a profile of cargo's.
 pub(super) async fn build(project: &Project, profile: &str) -> Result<Vec<u8>, BuildError> {
     sdk::refresh_rust(&project.dir).context("cannot write the SDK into the project")?;
     check_target(&project.dir).await?;
     let mut cargo = cargo(&project.dir);
     cargo.args(["build", "--target", TARGET, "--profile", profile]);
-    cargo.arg("--message-format=json-render-diagnostics");
-    if in_colour() {
-        cargo.args(["--color", "always"]);
-    } else {
-        // Nobody watches, so nobody wants to read which crates are compiled.
-        cargo.arg("--quiet");
-    }
+    tell_in_json(&mut cargo);
     let messages = run("cargo", &mut cargo, Show::Live).await?;
     let component = find(&messages, &project.dir.join("Cargo.toml")).with_context(|| {
         format!(
@@ -66,6 +103,17 @@ pub(super) async fn build(project: &Project, profile: &str) -> Result<Vec<u8>, B
         .await
         .with_context(|| format!("{} cannot be read", component.display()))?;
     Ok(bytes)
+}
+
+/// Has cargo say for programs what it has built, and for people what is wrong.
+fn tell_in_json(cargo: &mut Command) {
+    cargo.arg("--message-format=json-render-diagnostics");
+    if in_colour() {
+        cargo.args(["--color", "always"]);
+    } else {
+        // Nobody watches, so nobody wants to read which crates are compiled.
+        cargo.arg("--quiet");
+    }
 }
 
 fn find(messages: &str, manifest: &Path) -> Option<PathBuf> {
@@ -123,5 +171,22 @@ not json
         let found = find(messages, Path::new("/p/Cargo.toml"));
         assert_eq!(found, Some(PathBuf::from("/t/p.wasm")));
         assert_eq!(find(messages, Path::new("/q/Cargo.toml")), None);
+    }
+
+    #[test]
+    fn programs_with_tests_are_found_among_cargos_messages() {
+        let messages = r#"
+{"reason":"compiler-artifact","manifest_path":"/dep/Cargo.toml","target":{"src_path":"/dep/src/lib.rs"},"executable":null}
+{"reason":"compiler-artifact","manifest_path":"/p/Cargo.toml","target":{"src_path":"/p/src/lib.rs"},"filenames":["/t/p.wasm"],"executable":null}
+{"reason":"compiler-artifact","manifest_path":"/p/Cargo.toml","target":{"src_path":"/p/src/lib.rs"},"executable":"/t/p-1.wasm"}
+{"reason":"compiler-artifact","manifest_path":"/p/Cargo.toml","target":{"src_path":"/p/tests/a.rs"},"executable":"/t/a-2.wasm"}
+"#;
+        let found = find_tests(messages, Path::new("/p/Cargo.toml"));
+        let expected = [
+            ("/p/src/lib.rs", "/t/p-1.wasm"),
+            ("/p/tests/a.rs", "/t/a-2.wasm"),
+        ];
+        let expected = expected.map(|(from, to)| (PathBuf::from(from), PathBuf::from(to)));
+        assert_eq!(found, expected);
     }
 }

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::inspect::Inspection;
 use super::is_colourful;
+use crate::plugins::logs::Line;
 use crate::plugins::status::{
     BudgetView, Description, HookLine, RouteLine, State, Status, Summary,
 };
@@ -179,6 +180,18 @@ pub(super) fn log_line(line: &LogLine) -> String {
     out + "\n"
 }
 
+/// A line of a log that was not kept for later: without its time.
+pub(super) fn plain_line(line: &Line) -> String {
+    let shown = log_line(&LogLine {
+        time: String::new(),
+        level: line.level.to_owned(),
+        message: line.message.clone(),
+        request_id: None,
+        fields: line.fields.clone(),
+    });
+    shown.trim_start().to_owned()
+}
+
 fn describe(description: &Description) -> String {
     let mut out = String::new();
     if !description.routes.is_empty() {
@@ -346,7 +359,7 @@ fn size(bytes: u64) -> String {
 }
 
 /// Columns as wide as their widest cell; the last is as long as it is.
-fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
+pub(in crate::cli) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
         let cells = cells.map(|cell| cell.chars().count());
@@ -379,7 +392,7 @@ fn indented(text: &str) -> String {
 }
 
 /// What a component says of itself cannot move the cursor or start a new line.
-fn printable(text: &str) -> String {
+pub(in crate::cli) fn printable(text: &str) -> String {
     let shown = |character: char| match character {
         '\t' => " ".to_owned(),
         c if c.is_control() => c.escape_default().to_string(),

@@ -35,6 +35,7 @@ fn add(request: Request) -> Result<Response> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use coglex_sdk::testing;
 
     #[test]
     fn greets_by_name() {
@@ -42,5 +43,19 @@ mod tests {
         routes(&mut app);
         let response = app.respond(Request::new("GET", "/api/{{name}}/hello?name=Ann"));
         assert_eq!(response.body(), b"Hello, Ann!");
+    }
+
+    #[test]
+    #[cfg_attr(not(target_family = "wasm"), ignore = "needs a server: `coglex plugin test` has one")]
+    fn keeps_notes() {
+        let note = Request::new("POST", "/api/{{name}}/notes").with_json(&json!({"text": "Buy milk"}));
+        assert_eq!(testing::request(note.unwrap()).status_code(), 201);
+
+        let kept: Vec<Value> = storage::find("notes").all().unwrap();
+        assert_eq!(kept.len(), 1);
+
+        testing::as_anonymous();
+        let list = testing::request(Request::new("GET", "/api/{{name}}/notes"));
+        assert_eq!(list.status_code(), 401);
     }
 }
