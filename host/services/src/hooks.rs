@@ -318,3 +318,64 @@ pub(crate) struct Watch {
     waiter: Waiter,
     request_id: Option<Arc<str>>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Silent;
+
+    #[async_trait]
+    impl CallHook for Silent {
+        async fn call(&self, _: HookCall) -> Result<String, HookFailure> {
+            Ok("null".to_owned())
+        }
+    }
+
+    fn hook(name: &str, moment: Moment, operation: Operation, order: i32) -> Hook {
+        let (plugin, function) = name.split_once('.').unwrap();
+        Hook {
+            plugin: plugin.to_owned(),
+            function: function.to_owned(),
+            moment,
+            operation,
+            order,
+            fail_open: true,
+            call: Arc::new(Silent),
+        }
+    }
+
+    #[test]
+    fn hooks_are_called_by_number_then_plugin_then_function() {
+        let (before, after) = (Moment::Before, Moment::After);
+        let (insert, update) = (Operation::Insert, Operation::Update);
+        let strict = Hook {
+            fail_open: false,
+            ..hook("a.both", before, update, 9)
+        };
+        let hooks = CollectionHooks::new(vec![
+            hook("b.a", before, insert, 0),
+            hook("a.z", before, insert, 0),
+            hook("a.y", before, insert, 0),
+            hook("z.first", before, insert, -1),
+            hook("a.both", before, insert, 1),
+            strict,
+            hook("a.later", after, insert, 0),
+            hook("a.later", after, update, 0),
+        ]);
+        let names = |operations: &[Operation]| -> Vec<String> {
+            let hooks = hooks.before(operations).iter();
+            hooks
+                .map(|hook| format!("{}.{}", hook.plugin, hook.function))
+                .collect()
+        };
+        assert_eq!(names(INSERT), ["z.first", "a.y", "a.z", "b.a", "a.both"]);
+        assert_eq!(names(UPDATE), ["a.both"]);
+        // Once, and as strictly as either says.
+        assert_eq!(names(UPSERT), ["z.first", "a.y", "a.z", "b.a", "a.both"]);
+        assert!(!hooks.before(UPSERT)[4].fail_open && hooks.before(INSERT)[4].fail_open);
+        assert!(names(DELETE).is_empty());
+        assert_eq!(hooks.after(UPSERT).count(), 1);
+        assert_eq!(hooks.after(DELETE).count(), 0);
+    }
+}
