@@ -3,6 +3,7 @@
 
 mod build;
 mod data;
+mod jobs;
 mod new;
 mod plugin;
 
@@ -54,6 +55,7 @@ pub fn run() -> anyhow::Result<()> {
         Some(("new", given)) => new::run(given),
         Some(("build", given)) => build::run(given),
         Some(("plugin", given)) => plugin::run(given),
+        Some(("jobs", given)) => jobs::run(given),
         Some((name, given)) => data::run(name, given).unwrap_or(Ok(())),
         None => Ok(()), // clap has printed the help.
     }
@@ -77,6 +79,7 @@ pub fn command() -> Command {
         .subcommand(new::command())
         .subcommand(build::command())
         .subcommand(plugin::command())
+        .subcommand(jobs::command())
         .subcommands(data::commands())
 }
 

@@ -47,9 +47,7 @@ impl Cron {
             ));
         }
         let text = text.trim();
-        let is_nickname = NICKNAMES
-            .iter()
-            .any(|name| name.eq_ignore_ascii_case(text));
+        let is_nickname = NICKNAMES.iter().any(|name| name.eq_ignore_ascii_case(text));
         if !is_nickname && text.split_whitespace().count() != 5 {
             return Err(format!(
                 "the schedule `{text}` has not the five fields minute, hour, day of month, month and day of week"
@@ -109,14 +107,34 @@ mod tests {
             assert_eq!(next, Some(at(expected)), "{cron} after {after}");
         };
         check("* * * * *", "2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z");
-        check("* * * * *", "2026-01-01T00:00:59.999Z", "2026-01-01T00:01:00Z");
-        check("*/15 9 * * *", "2026-01-01T09:50:00Z", "2026-01-02T09:00:00Z");
-        check("0 3 * * MON", "2026-01-01T00:00:00Z", "2026-01-05T03:00:00Z");
+        check(
+            "* * * * *",
+            "2026-01-01T00:00:59.999Z",
+            "2026-01-01T00:01:00Z",
+        );
+        check(
+            "*/15 9 * * *",
+            "2026-01-01T09:50:00Z",
+            "2026-01-02T09:00:00Z",
+        );
+        check(
+            "0 3 * * MON",
+            "2026-01-01T00:00:00Z",
+            "2026-01-05T03:00:00Z",
+        );
         check("0 0 29 2 *", "2026-01-01T00:00:00Z", "2028-02-29T00:00:00Z");
         check("@daily", "2026-12-31T12:00:00Z", "2027-01-01T00:00:00Z");
         // Either day will do.
-        check("0 0 13 * FRI", "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
-        check("0 0 13 * FRI", "2026-01-10T00:00:00Z", "2026-01-13T00:00:00Z");
+        check(
+            "0 0 13 * FRI",
+            "2026-01-01T00:00:00Z",
+            "2026-01-02T00:00:00Z",
+        );
+        check(
+            "0 0 13 * FRI",
+            "2026-01-10T00:00:00Z",
+            "2026-01-13T00:00:00Z",
+        );
     }
 
     #[test]

@@ -7,6 +7,8 @@
     reason = "shared by test binaries, each of which uses a part of it"
 )]
 
+pub mod link;
+
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};

@@ -30,7 +30,7 @@ const ANSWER: Duration = Duration::from_secs(120);
 const MAX_ANSWER: usize = 64 << 20;
 
 /// A server and the key to it.
-pub(super) struct Server {
+pub(in crate::cli) struct Server {
     scheme: Scheme,
     authority: Authority,
     /// What a proxy has put before the server's own paths, without the last `/`.
@@ -54,7 +54,7 @@ struct Problem {
 
 impl Server {
     /// The server at `url`, else the one that the configuration describes.
-    pub(super) fn open(url: Option<&String>, config: &Config) -> anyhow::Result<Self> {
+    pub(in crate::cli) fn open(url: Option<&String>, config: &Config) -> anyhow::Result<Self> {
         let (url, configured) = match url {
             Some(url) => (url.clone(), false),
             None => (local_url(config)?, true),
@@ -94,7 +94,7 @@ impl Server {
     }
 
     /// The body of a successful answer.
-    pub(super) async fn call(
+    pub(in crate::cli) async fn call(
         &self,
         method: Method,
         path: &str,
