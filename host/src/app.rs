@@ -307,6 +307,7 @@ fn default_budget(plugins: &PluginsConfig) -> Budget {
         host_call_bytes: budget.host_call_bytes as u64,
         response_bytes: budget.response,
         log_bytes: budget.log,
+        kv_bytes: budget.kv as u64,
         concurrency: budget.concurrency,
         queue: budget.queue,
         queue_wait: budget.queue_wait,

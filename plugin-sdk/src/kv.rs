@@ -23,7 +23,9 @@
 //! }
 //! ```
 //!
-//! Keys have 1 to 512 bytes, values at most 1 MiB.
+//! Keys have 1 to 512 bytes, values at most 1 MiB, all entries together as much as
+//! the plugin's budget says (64 MiB by default): past it a write that takes more room
+//! is [`Error::Invalid`](crate::Error::Invalid).
 
 use std::time::Duration;
 

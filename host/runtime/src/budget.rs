@@ -24,6 +24,8 @@ pub struct Budget {
     pub response_bytes: usize,
     /// Bytes of log, standard output and standard error of one call.
     pub log_bytes: usize,
+    /// Bytes that its keys and values may take in the store.
+    pub kv_bytes: u64,
     /// Calls of this plugin that run at once; never more than half of the
     /// runtime's instances.
     pub concurrency: usize,
@@ -49,6 +51,7 @@ impl Default for Budget {
             host_call_bytes: 64 * MIB as u64,
             response_bytes: 16 * MIB,
             log_bytes: 64 * 1024,
+            kv_bytes: 64 * MIB as u64,
             concurrency: 256,
             queue: 256,
             queue_wait: Duration::from_secs(1),
@@ -76,6 +79,8 @@ pub struct BudgetOverrides {
     pub response_mib: Option<u32>,
     /// [`Budget::log_bytes`] in KiB.
     pub log_kib: Option<u32>,
+    /// [`Budget::kv_bytes`] in MiB.
+    pub kv_mib: Option<u32>,
     /// [`Budget::concurrency`].
     pub concurrency: Option<u32>,
     /// [`Budget::queue`].
@@ -107,6 +112,7 @@ impl Budget {
                 .log_kib
                 .map(|kib| (kib as usize).saturating_mul(1024)),
         );
+        set(&mut self.kv_bytes, overrides.kv_mib.map(|n| mib(n) as u64));
         set(
             &mut self.concurrency,
             overrides.concurrency.map(|n| n as usize),
@@ -128,6 +134,7 @@ impl Budget {
             host_call_bytes: self.host_call_bytes.min(max.host_call_bytes),
             response_bytes: self.response_bytes.min(max.response_bytes),
             log_bytes: self.log_bytes.min(max.log_bytes),
+            kv_bytes: self.kv_bytes.min(max.kv_bytes),
             concurrency: self.concurrency.min(max.concurrency),
             queue: self.queue.min(max.queue),
             queue_wait: self.queue_wait.min(max.queue_wait),

@@ -287,7 +287,10 @@ impl Inner {
             );
             budget.memory_bytes = self.max_memory;
         }
-        let caller = PluginCaller::new(name, granted.clone());
+        let caller = PluginCaller {
+            kv_bytes: budget.kv_bytes,
+            ..PluginCaller::new(name, granted.clone())
+        };
         Arc::new(Shared {
             name: name.into(),
             caller: Caller::Plugin(Arc::new(caller)),

@@ -35,6 +35,8 @@ pub struct PluginCaller {
     /// For whom it is called: the signed-in users of the collections that
     /// conditions of its grants speak of. Verified by whoever made the caller.
     pub users: Vec<CallerId>,
+    /// The bytes that its keys and values may take; see [`crate::kv`].
+    pub kv_bytes: u64,
     /// What it does this within.
     pub origin: Origin,
 }
@@ -57,6 +59,7 @@ impl PluginCaller {
             name: name.into(),
             grants: grants.into(),
             users: Vec::new(),
+            kv_bytes: u64::MAX,
             origin: Origin::default(),
         }
     }

@@ -11,12 +11,13 @@
 //! cluster ever meet.
 
 mod entry;
+mod usage;
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bson::{Bson, Document, RawDocumentBuf, doc};
+use bson::{Bson, Document, RawBsonRef, RawDocumentBuf, doc};
 use futures_util::TryStreamExt as _;
 use tokio::sync::{Mutex, OnceCell};
 
@@ -25,6 +26,7 @@ use crate::clock::Clock;
 use crate::error::Error;
 use crate::storage::{Change, DocumentStore, Find, IndexSpec, StoreError, Update};
 use entry::{Entry, Value};
+use usage::Usage;
 
 const COLLECTION: &str = "_coglex_kv";
 const MAX_KEY: usize = 512;
@@ -47,6 +49,9 @@ pub enum KvError {
     /// What is to be added to is no counter.
     #[error("the key holds a value that is no counter")]
     NotACounter,
+    /// The plugin's entries would take more bytes than it may have.
+    #[error("the plugin's keys and values may take {0} bytes, and there is no room left")]
+    Full(u64),
     /// Other hosts were faster, again and again.
     #[error("too many change this key at the same time")]
     Contended,
@@ -68,6 +73,7 @@ type Result<T, E = KvError> = std::result::Result<T, E>;
 pub struct Kv {
     store: Arc<dyn DocumentStore>,
     clock: Clock,
+    usage: Usage,
     indexed: Arc<OnceCell<()>>,
     turns: Arc<[Mutex<()>; TURNS]>,
 }
@@ -86,6 +92,7 @@ impl Kv {
         Self {
             store,
             clock: Clock::default(),
+            usage: Usage::default(),
             indexed: Arc::default(),
             turns: Arc::new(std::array::from_fn(|_| Mutex::new(()))),
         }
@@ -118,6 +125,8 @@ impl Kv {
         let value = checked(value)?;
         let expires = self.expiry(ttl)?;
         self.ensure_index().await?;
+        // What is overwritten is not looked at: the next count puts it right.
+        self.take(caller, (0, value.size(&id))).await?;
         for _ in 0..MAX_ROUNDS {
             let update = Update {
                 filter: doc! { "_id": &id },
@@ -139,7 +148,7 @@ impl Kv {
     /// Removes a key; tells whether it was there.
     pub async fn delete(&self, caller: &Caller, key: &str) -> Result<bool> {
         let id = id(caller, key)?;
-        self.change(&id, |entry| match entry {
+        self.change(caller, &id, |entry| match entry {
             Some(_) => Ok((Step::Remove, true)),
             None => Ok((Step::Keep, false)),
         })
@@ -157,7 +166,7 @@ impl Kv {
     ) -> Result<i64> {
         let id = id(caller, key)?;
         let begins = self.expiry(ttl)?;
-        self.change(&id, |entry| {
+        self.change(caller, &id, |entry| {
             let (count, expires) = match entry {
                 None => (0, begins),
                 Some(Entry {
@@ -186,7 +195,7 @@ impl Kv {
         let id = id(caller, key)?;
         let value = checked(value)?;
         let expires = self.expiry(ttl)?;
-        self.change(&id, |entry| {
+        self.change(caller, &id, |entry| {
             let there = entry.map(|entry| entry.value.clone().into_bytes());
             Ok(match there == expected {
                 true => (Step::Write(value.clone(), expires), true),
@@ -238,6 +247,7 @@ impl Kv {
     /// asked several times, and the last answer is what happened.
     async fn change<T>(
         &self,
+        caller: &Caller,
         id: &str,
         step: impl Fn(Option<&Entry>) -> Result<(Step, T)>,
     ) -> Result<T> {
@@ -248,12 +258,20 @@ impl Kv {
                 .as_ref()
                 .filter(|entry| entry.is_live(self.clock.now()));
             let (step, answer) = step(live)?;
+            let there = stored.as_ref().map_or(0, |entry| entry.value.size(id));
+            if let Step::Write(value, _) = &step {
+                self.take(caller, (there, value.size(id))).await?;
+            }
             let done = match (step, &stored) {
                 (Step::Keep, _) => true,
                 (Step::Remove, None) => true,
                 (Step::Remove, Some(entry)) => {
                     let same = entry.same(id);
-                    self.store.delete(COLLECTION, same, false).await? > 0
+                    let deleted = self.store.delete(COLLECTION, same, false).await? > 0;
+                    if deleted {
+                        self.usage.give(plugin(caller)?, there).await;
+                    }
+                    deleted
                 }
                 (Step::Write(value, expires), None) => {
                     self.ensure_index().await?;
@@ -280,6 +298,39 @@ impl Kv {
             }
         }
         Err(KvError::Contended)
+    }
+
+    /// Makes room for a write; see [`usage`].
+    async fn take(&self, caller: &Caller, change: (u64, u64)) -> Result<()> {
+        let plugin = plugin(caller)?;
+        let limit = match caller {
+            Caller::Plugin(plugin) => plugin.kv_bytes,
+            Caller::ApiKey => u64::MAX,
+        };
+        if limit == u64::MAX {
+            return Ok(());
+        }
+        let count = || self.count(plugin);
+        self.usage.take(plugin, limit, change, count).await
+    }
+
+    /// The bytes that the entries of a plugin take, those left out whose time is
+    /// over.
+    async fn count(&self, plugin: &str) -> Result<u64> {
+        let range = doc! { "$gte": format!("{plugin}:"), "$lt": format!("{plugin};") };
+        let live = doc! { "_id": range, "$nor": [{ "x": { "$lte": self.clock.now() } }] };
+        let pipeline = vec![
+            doc! { "$match": live },
+            doc! { "$group": { "_id": null, "bytes": { "$sum": "$n" } } },
+        ];
+        let counted = self.store.aggregate(COLLECTION, pipeline, None).await?;
+        let counted: Vec<RawDocumentBuf> = counted.try_collect().await?;
+        let bytes = counted.first().and_then(|sum| match sum.get("bytes") {
+            Ok(Some(RawBsonRef::Int64(bytes))) => u64::try_from(bytes).ok(),
+            Ok(Some(RawBsonRef::Int32(bytes))) => u64::try_from(bytes).ok(),
+            _ => None,
+        });
+        Ok(bytes.unwrap_or(0))
     }
 
     async fn read(&self, id: &str) -> Result<Option<Entry>> {

@@ -163,10 +163,17 @@ pub struct PluginsConfig {
     pub environment_secrets: BTreeMap<String, BTreeMap<String, Secret>>,
 }
 
+/// What a plugin's name is in the names of the variables with its secrets. Names
+/// that differ only in `-` and `_` become the same; such plugins are not both given
+/// secrets, see [`crate::plugins`].
+pub(crate) fn secret_prefix(plugin: &str) -> String {
+    plugin.replace('-', "_").to_ascii_uppercase()
+}
+
 impl PluginsConfig {
     /// The secrets of a plugin; those of the environment win.
     pub fn secrets_of(&self, name: &str) -> BTreeMap<String, Secret> {
-        let there = name.replace('-', "_").to_ascii_uppercase();
+        let there = secret_prefix(name);
         let file = self.secrets.get(name);
         let environment = self.environment_secrets.get(&there);
         let all = file.into_iter().chain(environment).flatten();
@@ -199,6 +206,9 @@ pub struct BudgetConfig {
     /// Bytes of log output.
     #[serde(deserialize_with = "size")]
     pub log: usize,
+    /// Bytes of its keys and values.
+    #[serde(deserialize_with = "size")]
+    pub kv: usize,
     /// Calls of one plugin at once.
     pub concurrency: usize,
     /// Calls that may wait.

@@ -395,6 +395,16 @@ pub static SETTINGS: &[Setting] = &[
         aliases: &[],
     },
     Setting {
+        name: "plugins.budget.kv",
+        kind: Kind::Size {
+            min: 0,
+            max: 1024 * 1024 * MIB,
+        },
+        default: Is("64 MiB"),
+        help: "Keys and values of one plugin in the store.",
+        aliases: &[],
+    },
+    Setting {
         name: "plugins.budget.concurrency",
         kind: Kind::Count {
             min: 1,

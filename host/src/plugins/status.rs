@@ -5,9 +5,7 @@ use std::collections::BTreeSet;
 use std::time::{Instant, SystemTime};
 
 use bson::DateTime;
-use coglex_runtime::{
-    Budget, Door, FunctionInfo, Guard, Plugin, Rate, RateScope, Route, Schema,
-};
+use coglex_runtime::{Budget, Door, FunctionInfo, Guard, Plugin, Rate, RateScope, Route, Schema};
 use coglex_services::grants::Grants;
 use coglex_services::hooks::{Moment, Operation};
 use serde::{Deserialize, Serialize};
@@ -199,6 +197,9 @@ pub struct BudgetView {
     pub response: usize,
     /// Bytes of log.
     pub log: usize,
+    /// Bytes of its keys and values.
+    #[serde(default)]
+    pub kv: u64,
     /// Calls at once.
     pub concurrency: usize,
     /// Calls that may wait.
@@ -407,6 +408,7 @@ impl BudgetView {
             host_call_bytes: budget.host_call_bytes,
             response: budget.response_bytes,
             log: budget.log_bytes,
+            kv: budget.kv_bytes,
             concurrency: budget.concurrency,
             queue: budget.queue,
             reuse: budget.reuse,

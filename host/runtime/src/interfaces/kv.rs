@@ -100,6 +100,7 @@ impl InstanceState {
                 Ok(answer)
             }
             Err(KvError::Invalid(why)) => Err(Error::Invalid(why)),
+            Err(error @ KvError::Full(_)) => Err(Error::Invalid(error.to_string())),
             Err(error @ KvError::NotACounter) => Err(Error::WrongType(error.to_string())),
             Err(KvError::Contended) => Err(Error::Contended),
             Err(KvError::Service(error)) => {

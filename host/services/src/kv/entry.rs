@@ -1,10 +1,11 @@
-//! An entry as a document: `{_id, v: bytes or number, r: revision, x: when it is
-//! over, if ever}`.
+//! An entry as a document: `{_id, v: bytes or number, n: the room that it takes,
+//! r: revision, x: when it is over, if ever}`.
 
 use bson::oid::ObjectId;
 use bson::spec::BinarySubtype;
 use bson::{Binary, Bson, DateTime, Document, RawBsonRef, RawDocument, doc};
 
+use super::usage::size;
 use crate::error::{Error, Result};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -14,6 +15,14 @@ pub(super) enum Value {
 }
 
 impl Value {
+    /// The bytes that it takes as the value of this entry.
+    pub(super) fn size(&self, id: &str) -> u64 {
+        match self {
+            Value::Bytes(bytes) => size(id, bytes.len()),
+            Value::Counter(_) => size(id, 8),
+        }
+    }
+
     /// The bytes that a reader gets.
     pub(super) fn into_bytes(self) -> Vec<u8> {
         match self {
@@ -33,6 +42,7 @@ pub(super) struct Entry {
 impl Entry {
     /// The document of an entry, with a revision of its own.
     pub(super) fn document(id: &str, value: &Value, expires: Option<DateTime>) -> Document {
+        let room = value.size(id);
         let value = match value {
             Value::Bytes(bytes) => Bson::Binary(Binary {
                 subtype: BinarySubtype::Generic,
@@ -40,7 +50,8 @@ impl Entry {
             }),
             Value::Counter(count) => Bson::Int64(*count),
         };
-        let mut document = doc! { "_id": id, "v": value, "r": ObjectId::new() };
+        let size = i64::try_from(room).unwrap_or(i64::MAX);
+        let mut document = doc! { "_id": id, "v": value, "n": size, "r": ObjectId::new() };
         document.extend(expires.map(|expires| ("x".to_owned(), Bson::DateTime(expires))));
         document
     }

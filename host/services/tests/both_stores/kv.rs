@@ -19,6 +19,7 @@ crate::on_both_stores!(
     keys_are_listed_in_order,
     plugins_have_keys_of_their_own,
     what_is_no_key_or_value_is_refused,
+    a_plugin_fills_its_room_and_no_more,
 );
 
 fn plugin(name: &str) -> Caller {
@@ -222,4 +223,40 @@ async fn what_is_no_key_or_value_is_refused(store: Store) {
             .map(|value| value.len()),
         Some(1024 * 1024)
     );
+}
+
+async fn a_plugin_fills_its_room_and_no_more(store: Store) {
+    let (kv, a) = (Kv::new(store.clone()), plugin("a"));
+    let Caller::Plugin(inner) = &a else {
+        unreachable!()
+    };
+    let small = Caller::Plugin(Arc::new(PluginCaller {
+        kv_bytes: 10_000,
+        ..PluginCaller::clone(inner)
+    }));
+    let value = vec![7; 3_000];
+    for key in ["one", "two", "three"] {
+        kv.set(&small, key, value.clone(), None).await.unwrap();
+    }
+    let set = async |key: &str| kv.set(&small, key, value.clone(), None).await;
+    let error = set("four").await.unwrap_err();
+    assert!(matches!(error, KvError::Full(10_000)), "{error}");
+    let counter = kv.increment(&small, "hits", 1, None).await;
+    assert_eq!(counter.unwrap(), 1, "there is room for a small one");
+    let swapped = kv.compare_and_set(&small, "new", None, value.clone(), None);
+    assert!(matches!(swapped.await, Err(KvError::Full(_))));
+    assert!(kv.get(&small, "four").await.unwrap().is_none());
+
+    // What is deleted makes room at once.
+    assert!(kv.delete(&small, "one").await.unwrap());
+    set("four").await.unwrap();
+    // Others have room of their own, and another host counts the same.
+    let other = plugin("b");
+    kv.set(&other, "one", value.clone(), None).await.unwrap();
+    let host = Kv::new(store);
+    let error = host
+        .set(&small, "five", value.clone(), None)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, KvError::Full(_)), "{error}");
 }

@@ -320,6 +320,7 @@ fn budget(budget: &BudgetView) -> Vec<(&'static str, String)> {
         ),
         ("response", size(budget.response as u64)),
         ("log", size(budget.log as u64)),
+        ("keys and values", size(budget.kv)),
         (
             "at once",
             format!("{}, and {} that wait", budget.concurrency, budget.queue),
