@@ -122,7 +122,7 @@ pub(super) async fn build(
 fn entry(imports: &[(&str, &str)], package: &Package) -> String {
     let mut text = String::from(
         "// Written by `coglex build`.\n\
-         import { bind, exportedApp, exportedFunctions, exportedHandler } from \"coglex/host\";\n\
+         import { bind, exportedApp, exportedDeclarations, exportedFunctions, exportedHandler } from \"coglex/host\";\n\
          import \"coglex\";\n",
     );
     for (name, interface) in imports {
@@ -138,7 +138,9 @@ fn entry(imports: &[(&str, &str)], package: &Package) -> String {
     let _ = writeln!(text, "bind({{ {} }});", names.join(", "));
     text.push_str(match package.kind {
         Kind::App => "export const app = exportedApp;\nexport const handler = exportedHandler;\n",
-        Kind::Function => "export const functions = exportedFunctions;\n",
+        Kind::Function => {
+            "export const functions = exportedFunctions;\nexport const declarations = exportedDeclarations;\n"
+        }
     });
     text
 }

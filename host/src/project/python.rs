@@ -182,6 +182,7 @@ class Handler(exports.Handler):
 "#;
 
 const FUNCTIONS: &str = r#"
+from wit_world.exports import declarations as wit_declarations
 from wit_world.exports import functions as wit_functions
 
 
@@ -191,6 +192,11 @@ class Functions(exports.Functions):
 
     def run(self, call):
         return host.run(wit_functions, Err, call)
+
+
+class Declarations(exports.Declarations):
+    def declare(self):
+        return host.declare_functions(wit_declarations)
 "#;
 
 #[cfg(test)]

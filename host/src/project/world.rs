@@ -55,7 +55,10 @@ impl Kind {
     fn exports(self) -> &'static [&'static str] {
         match self {
             Self::App => &["coglex:gateway/app@0.1.0", "coglex:gateway/handler@0.1.0"],
-            Self::Function => &["coglex:function/functions@0.1.0"],
+            Self::Function => &[
+                "coglex:function/functions@0.1.0",
+                "coglex:function/declarations@0.1.0",
+            ],
         }
     }
 }

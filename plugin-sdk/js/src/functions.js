@@ -11,8 +11,12 @@ export class Functions {
     const [options, body] = rest.length > 1 ? rest : [{}, rest[0]];
     if (typeof body !== "function") throw new TypeError(`the function ${name} has no body`);
     if (this.#functions.has(name)) throw new TypeError(`there are two functions ${name}`);
-    const fields = options.params === undefined ? undefined : fieldsOf(options.params);
-    this.#functions.set(name, { summary: options.summary, fields, body });
+    const declaration = declarationOf(name, options);
+    // A hook is called with one argument, the write.
+    const params = options.params ?? (declaration?.hooks.length > 0 ? { write: "object" } : undefined);
+    const fields = params === undefined ? undefined : fieldsOf(params);
+    const only = options.params === undefined && params !== undefined ? "write" : undefined;
+    this.#functions.set(name, { summary: options.summary, fields, only, body, declaration });
     return this;
   }
 
@@ -21,7 +25,9 @@ export class Functions {
     const found = this.#functions.get(name);
     if (found === undefined) throw new Problem(404, "there is no such function");
     const context = { name, invocationId, args, kwargs };
-    const value = found.body(found.fields === undefined ? kwargs : bindArguments(found.fields, args, kwargs), context);
+    let bound = found.fields === undefined ? kwargs : bindArguments(found.fields, args, kwargs);
+    if (found.only !== undefined) bound = bound[found.only];
+    const value = found.body(bound, context);
     if (typeof value?.then === "function") {
       throw new TypeError("a function returned a promise; the server's functions do not wait, so it need not be async");
     }
@@ -31,6 +37,11 @@ export class Functions {
   /** What the component exports as `describe`. */
   describe() {
     return Array.from(this.#functions, ([name, { summary }]) => ({ name, summary: summary ?? null }));
+  }
+
+  /** What the component exports as `declare`. */
+  declare() {
+    return Array.from(this.#functions.values(), ({ declaration }) => declaration).filter((one) => one !== undefined);
   }
 
   /** What the component exports as `run`: a JSON text, or a thrown WIT error. */
@@ -55,6 +66,30 @@ function witError(error) {
   if (problem.status >= 500) return { tag: "internal", val: shown(error) };
   const message = error instanceof ServerError ? problem.detail : error.message;
   return { tag: "failure", val: { code: problem.code, message } };
+}
+
+/** What the server should know of a function beside its name; undefined if nothing. */
+function declarationOf(name, { schema = {}, schedule, before, after }) {
+  const text = (value) => (value === undefined ? null : JSON.stringify(value));
+  const list = (value) => (value === undefined ? [] : Array.isArray(value) ? value : [value]);
+  const schedules = list(schedule).map((one) => {
+    const { cron, args, kwargs } = typeof one === "string" ? { cron: one } : one;
+    return { cron, args: text(args), kwargs: text(kwargs) };
+  });
+  const hooks = [["before", before], ["after", after]].flatMap(([moment, wanted]) =>
+    list(wanted).flatMap(({ on, collection, order = 0, onFailure = "refuse" }) =>
+      list(on).map((operation) => {
+        if (!["insert", "update", "delete"].includes(operation)) {
+          throw new TypeError(`the function ${name} has a hook on ${operation}, which is no insert, update or delete`);
+        }
+        if (!["refuse", "proceed"].includes(onFailure)) {
+          throw new TypeError(`the function ${name} has a hook with onFailure ${onFailure}, which is neither "refuse" nor "proceed"`);
+        }
+        return { moment, operation, collection, order, onFailure };
+      })));
+  const schemas = { argsSchema: text(schema.args), kwargsSchema: text(schema.kwargs), resultSchema: text(schema.result) };
+  const nothing = schedules.length === 0 && hooks.length === 0 && Object.values(schemas).every((one) => one === null);
+  return nothing ? undefined : { name, ...schemas, schedules, hooks };
 }
 
 /** One object of arguments: by position in the order of the parameters, or by name. */

@@ -9,3 +9,4 @@ export { bind } from "./bindings.js";
 export const exportedApp = { describe: () => app.manifest() };
 export const exportedHandler = { handle: (request) => app.handle(request) };
 export const exportedFunctions = { describe: () => functions.describe(), run: (call) => functions.run(call) };
+export const exportedDeclarations = { declare: () => functions.declare() };

@@ -183,6 +183,53 @@ export interface FunctionOptions<S extends Shape = Shape> {
   summary?: string;
   /** Its parameters in order. Arguments bind by position and by name; one that does not fit is answered with 422 naming it. */
   params?: S;
+  /** JSON Schemas of the arguments, by position and by name, which the server checks before each call, and of the result. */
+  schema?: { args?: Json | Document; kwargs?: Json | Document; result?: Json | Document };
+  /** When it runs by itself, in UTC, once for all servers: `"0 3 * * *"`, or with arguments. */
+  schedule?: string | Schedule | (string | Schedule)[];
+  /** The writes that it is called before, and may change or refuse. Without `params` it gets a `Write`. Needs the grant `hook`. */
+  before?: BeforeHook | BeforeHook[];
+  /** The writes after which it is run as a job. */
+  after?: AfterHook | AfterHook[];
+}
+/** A time at which a function runs by itself. */
+export interface Schedule {
+  /** Minute, hour, day of the month, month, day of the week. */
+  cron: string;
+  args?: Json[];
+  kwargs?: Document;
+}
+export type Operation = "insert" | "update" | "delete";
+/** A kind of write in a collection. */
+export interface AfterHook {
+  on: Operation | Operation[];
+  collection: string;
+}
+export interface BeforeHook extends AfterHook {
+  /** Hooks run by this number, lowest first. */
+  order?: number;
+  /** What becomes of the write when the function traps, takes too long or cannot run: `"refuse"` unless said. */
+  onFailure?: "refuse" | "proceed";
+}
+/**
+ * A write, as a hook is told of it. Before the write a hook may answer with it, changed: its `documents`, `change` or
+ * `replacement` are then written instead. One that answers nothing lets it be, one that throws a `Problem` refuses it.
+ */
+export interface Write {
+  moment: "before" | "after";
+  operation: "insert" | "update" | "upsert" | "replace" | "delete";
+  collection: string;
+  caller: { kind: "api_key" } | { kind: "plugin"; plugin: string; users: { collection: string; id: Json }[] };
+  depth: number;
+  documents?: Document[];
+  filter?: Document;
+  change?: Document;
+  replacement?: Document;
+  array_filters?: Document[];
+  many?: boolean;
+  upsert?: boolean;
+  /** After a write. Absent when the server ended before it knew: then it may have happened, or not. */
+  outcome?: { ids?: Json[]; matched?: number; modified?: number; upserted_id?: Json; deleted?: number };
 }
 /** What is known of a call beside its arguments. */
 export interface CallContext {

@@ -105,6 +105,32 @@ test("queries and bodies are decoded and checked", () => {
   assert.throws(() => read("{}", "text/plain"), { status: 415 });
 });
 
+test("schedules, hooks and schemas are declared, and a hook gets its write", () => {
+  const functions = new Functions()
+    .add("plain", () => 1)
+    .add("tidy", { schedule: ["@daily", { cron: "0 3 * * *", kwargs: { days: 30 } }], schema: { kwargs: { type: "object" } } }, () => 1)
+    .add("check", { before: { on: ["insert", "update"], collection: "orders", order: 3, onFailure: "proceed" }, after: { on: "delete", collection: "orders" } }, (write) => {
+      write.documents[0].total = 3;
+      return write;
+    });
+  const [tidy, check, ...rest] = functions.declare();
+  assert.deepEqual(rest, []);
+  assert.equal(tidy.name, "tidy");
+  assert.deepEqual(tidy.schedules, [
+    { cron: "@daily", args: null, kwargs: null },
+    { cron: "0 3 * * *", args: null, kwargs: '{"days":30}' },
+  ]);
+  assert.equal(tidy.kwargsSchema, '{"type":"object"}');
+  assert.deepEqual(check.hooks, [
+    { moment: "before", operation: "insert", collection: "orders", order: 3, onFailure: "proceed" },
+    { moment: "before", operation: "update", collection: "orders", order: 3, onFailure: "proceed" },
+    { moment: "after", operation: "delete", collection: "orders", order: 0, onFailure: "refuse" },
+  ]);
+  const answer = functions.call("check", [{ documents: [{ _id: "a" }] }]);
+  assert.deepEqual(answer, { documents: [{ _id: "a", total: 3 }] });
+  assert.throws(() => new Functions().add("x", { before: { on: "read", collection: "a" } }, () => 1), TypeError);
+});
+
 test("arguments bind by position and by name, and what does not fit is named", () => {
   const functions = new Functions().add(
     "greet",

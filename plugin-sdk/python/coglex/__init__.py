@@ -22,7 +22,7 @@ can be tested; only what needs the server says that it is missing.
 from . import auth, config, execution, kv, log, storage
 from .app import App, Cache, Guard, Rate, api_key, app, authenticated, role
 from .errors import Problem, ServerError, failure
-from .functions import Functions, function, functions
+from .functions import Functions, Hook, Schedule, after, before, function, functions
 from .ids import id_text, to_id
 from .request import Request
 from .response import Response
@@ -32,15 +32,19 @@ __all__ = [
     "Cache",
     "Functions",
     "Guard",
+    "Hook",
     "Problem",
     "Rate",
     "Request",
     "Response",
+    "Schedule",
     "ServerError",
+    "after",
     "api_key",
     "app",
     "auth",
     "authenticated",
+    "before",
     "config",
     "execution",
     "failure",

@@ -1,4 +1,5 @@
-"""Calls functions of other plugins. Needs a grant: `functions = ["send_invoice"]`."""
+"""Calls functions of other plugins, which needs a grant: `functions =
+["send_invoice"]`. And which call this is, which needs none."""
 
 from __future__ import annotations
 
@@ -7,6 +8,24 @@ from typing import Any, Optional
 
 from .bindings import need
 from .errors import calling
+
+
+_invocation: Optional[str] = None
+
+
+def invocation_id() -> Optional[str]:
+    """The id of the call that is run, 32 hex digits; nothing outside of functions.
+
+    A function that is run as a job may be run again, when its server has ended
+    before it was through: then the id is the same. Write under it to do the work
+    once."""
+    return _invocation
+
+
+def begin(invocation: Optional[str]) -> None:
+    """Notes the call that is run; for `host`."""
+    global _invocation
+    _invocation = invocation
 
 
 def call(name: str, args: Optional[list[Any]] = None, kwargs: Optional[dict[str, Any]] = None) -> Any:

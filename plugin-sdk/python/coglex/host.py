@@ -17,14 +17,14 @@ import json
 import random
 from typing import Any, Callable, Optional
 
-from . import log
+from . import execution, log
 from .app import Cache, Guard, Rate, app
 from .bindings import bind
 from .errors import ServerError, shown, to_problem
 from .functions import functions
 from .request import Request
 
-__all__ = ["bind", "describe_app", "describe_functions", "handle", "run"]
+__all__ = ["bind", "describe_app", "declare_functions", "describe_functions", "handle", "run"]
 
 
 def _fresh() -> None:
@@ -86,11 +86,43 @@ def describe_functions(wit: Any) -> list[Any]:
     return [wit.FunctionInfo(name=name, summary=summary) for name, summary in functions.listed()]
 
 
+def declare_functions(wit: Any) -> list[Any]:
+    """`coglex:function/declarations`' list."""
+
+    def text(value: Any) -> Optional[str]:
+        return None if value is None else json.dumps(value, separators=(",", ":"))
+
+    return [
+        wit.Declaration(
+            name=name,
+            args_schema=text(declared.args_schema),
+            kwargs_schema=text(declared.kwargs_schema),
+            result_schema=text(declared.result_schema),
+            schedules=[
+                wit.Schedule(cron=each.cron, args=text(each.args), kwargs=text(each.kwargs))
+                for each in declared.schedules
+            ],
+            hooks=[
+                wit.Hook(
+                    moment=wit.Moment[each.moment.upper()],
+                    operation=wit.Operation[each.operation.upper()],
+                    collection=each.collection,
+                    order=each.order,
+                    on_failure=wit.OnFailure.PROCEED if each.proceed else wit.OnFailure.REFUSE,
+                )
+                for each in declared.hooks
+            ],
+        )
+        for name, declared in functions.declared()
+    ]
+
+
 def run(wit: Any, err: Callable[[Any], Exception], call: Any) -> str:
     """Runs a function of `coglex:function/functions`; its errors are raised
     wrapped in `err`."""
     _fresh()
     try:
+        execution.begin(call.invocation_id)
         return functions.run(call.name, call.args, call.kwargs)
     except Exception as error:
         problem, _ = to_problem(error)

@@ -110,6 +110,32 @@ class Apps(unittest.TestCase):
 
 
 class CalledByName(unittest.TestCase):
+    def test_schedules_hooks_and_schemas_are_declared(self):
+        from coglex import Hook, Schedule, after, before, function, functions
+
+        def tidy() -> int:
+            """Tidies."""
+            return 1
+
+        def check_order(write: dict) -> dict:
+            write["documents"][0]["total"] = 3
+            return write
+
+        function(schedule=["@daily", Schedule("0 3 * * *", kwargs={"days": 30})], kwargs_schema={"type": "object"})(tidy)
+        function(hooks=[before("insert", "orders", order=3, proceed=True), after("delete", "orders")])(check_order)
+        declared = dict(functions.declared())
+        self.assertEqual(set(declared), {"tidy", "check_order"})
+        self.assertEqual(declared["tidy"].schedules, (Schedule("@daily"), Schedule("0 3 * * *", None, {"days": 30})))
+        self.assertEqual(declared["tidy"].kwargs_schema, {"type": "object"})
+        self.assertEqual(
+            declared["check_order"].hooks,
+            (Hook("before", "insert", "orders", 3, True), Hook("after", "delete", "orders")),
+        )
+        answer = functions.call("check_order", [{"documents": [{"_id": "a"}]}])
+        self.assertEqual(answer["documents"], [{"_id": "a", "total": 3}])
+        with self.assertRaises(ValueError):
+            before("read", "orders")
+
     def test_arguments_bind_by_position_and_by_name_and_what_does_not_fit_is_named(self) -> None:
         functions = Functions()
 
