@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::guests::Host;
+use crate::guests::{Host, component};
 use crate::support::PATIENCE;
 
 // The same WebAssembly text as the runtime's own tests use.
@@ -124,6 +124,10 @@ fn components_that_misbehave_at_load_are_refused_while_others_serve() {
             "{name}: {shown}"
         );
     }
+    // Rust's linker can make such a table, too.
+    host.deploy("rust-table", &component("fixture-hostile-table"));
+    host.logged(&["plugin not loaded", "\"rust-table\"", "table"]);
+    assert_eq!(api.get("/hostile-table").status, 404);
     // None of it stands in the way of a good one, under the name of a bad one too.
     for name in ["good", "memories"] {
         host.deploy(name, &::wat::parse_str(good()).unwrap());
