@@ -1,4 +1,4 @@
-//! Calling functions, of other plugins and of this one.
+//! Calling functions, of other plugins and of this one, and which call this is.
 //!
 //! A plugin calls those that it was granted; it asks for them in its
 //! `coglex.toml`:
@@ -10,6 +10,8 @@
 //!
 //! The function runs in an instance of its own, with its own plugin's grants, and
 //! what it spends is spent from this call's budget, too.
+
+use std::cell::RefCell;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -58,6 +60,38 @@ pub fn call_with<T: DeserializeOwned>(
             "the result of `{function}` does not fit the type: {error}"
         ))
     })
+}
+
+thread_local! {
+    /// The call that this instance runs.
+    static INVOCATION: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// The id of the call that is run, 32 hex digits; nothing outside of functions, and
+/// in tests without a server. It needs no grant.
+///
+/// A function that is run as a job may be run again, when its server has ended
+/// before it was through: then the id is the same. Who writes under it does the work
+/// once:
+///
+/// ```no_run
+/// # use coglex_sdk::prelude::*;
+/// # fn charge() -> Result<()> {
+/// let charge = json!({"_id": execution::invocation_id(), "total": 3});
+/// match storage::insert("charges", &charge) {
+///     Ok(_) => { /* the first time: charge */ }
+///     Err(Error::Conflict(_)) => return Ok(()),
+///     Err(error) => return Err(error),
+/// }
+/// # Ok(()) }
+/// ```
+pub fn invocation_id() -> Option<String> {
+    INVOCATION.with_borrow(Clone::clone)
+}
+
+/// Notes the call that this instance runs.
+pub(crate) fn begin(invocation: String) {
+    INVOCATION.set(Some(invocation));
 }
 
 impl From<wit::Error> for Error {

@@ -10,6 +10,7 @@ use crate::bindings::function::exports::coglex::function::{
     declarations as wit_declarations, functions as wit,
 };
 use crate::error::{Error, Result};
+use crate::execution;
 use crate::hooks::{Declared, Hook, Schedule};
 use crate::log;
 
@@ -170,6 +171,7 @@ impl<T: DefineFunctions> wit::Guest for T {
     }
 
     fn run(call: wit::Call) -> Result<String, wit::Error> {
+        execution::begin(call.invocation_id);
         let mut functions = Functions::default();
         T::define(&mut functions);
         functions

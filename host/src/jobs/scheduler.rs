@@ -41,8 +41,9 @@ pub(super) async fn run(state: AppState) {
         }
         drop(current);
         for (schedule, own) in &mut followed {
-            if DateTime::now() >= own.next {
-                own.make_due(jobs, schedule).await;
+            // A store that is away need not be asked for each of them.
+            if DateTime::now() >= own.next && !own.make_due(jobs, schedule).await {
+                break;
             }
         }
     }
@@ -91,8 +92,8 @@ fn follow(followed: &mut HashMap<Schedule, Followed>, generation: &Generation) {
 }
 
 impl Followed {
-    /// Makes the run that is due, if one is.
-    async fn make_due(&mut self, jobs: &Jobs, schedule: &Schedule) {
+    /// Makes the run that is due, if one is. Answers with whether that went well.
+    async fn make_due(&mut self, jobs: &Jobs, schedule: &Schedule) -> bool {
         let made = async {
             let last = match self.last {
                 Some(last) => last,
@@ -114,11 +115,12 @@ impl Followed {
             );
             let again = DateTime::now().timestamp_millis() + AGAIN.as_millis() as i64;
             self.next = DateTime::from_millis(again);
-            return;
+            return false;
         }
         let last = self.last.unwrap_or_else(DateTime::now);
         // One that is never due again is looked at in the far future.
         self.next = self.cron.next(last).unwrap_or(DateTime::MAX);
+        true
     }
 }
 

@@ -168,6 +168,7 @@ fn a_function_runs_as_a_job_and_its_result_is_kept(store: &Store) {
         runs[0]["request"],
         format!("job-{}", job["id"].as_str().unwrap())
     );
+    assert_eq!(runs[0]["invocation"], job["id"]);
     assert_eq!(runs[0]["api_key"], true);
 
     // Listed, without what may be large.
@@ -246,7 +247,7 @@ fn what_traps_is_tried_again_and_then_dead_and_can_be_replayed(store: &Store) {
     assert_eq!((&over["attempts"], &over["result"]), (&json!(2), &json!(4)));
     // Every attempt was made under the same id.
     let all = runs(&api, "stays");
-    assert!(all.iter().all(|run| run["request"] == all[0]["request"]));
+    assert!(all.iter().all(|run| run["invocation"] == job["id"]));
     api.post(&format!("{}retry/", path(&job)), &json!({}))
         .problem(409, "conflict");
 }
@@ -317,7 +318,7 @@ fn a_killed_server_leaves_nothing_undone(store: &Store) {
     becomes(&api, &waits, "succeeded");
     let attempts = runs(&api, "first");
     assert_eq!(attempts.len(), 2);
-    assert_eq!(attempts[0]["request"], attempts[1]["request"]);
+    assert_eq!(attempts[0]["invocation"], attempts[1]["invocation"]);
     assert_eq!(runs(&api, "first is through").len(), 1);
     assert_eq!(runs(&api, "second").len(), 1);
 }

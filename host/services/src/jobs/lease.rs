@@ -18,6 +18,9 @@ use crate::storage::{Change, Find, Update};
 /// same.
 const LOOK_AHEAD: usize = 2;
 
+/// How often it is looked for jobs while other hosts take all that are found.
+const ROUNDS: usize = 4;
+
 /// A job that was lost goes to whoever finds it, but not for ever.
 const HOST_LOST: &str = "host_lost";
 
@@ -76,9 +79,24 @@ impl Jobs {
 
     /// Takes up to `limit` jobs that are due, those first that are due longest.
     pub async fn claim(&self, limit: usize) -> Result<Vec<Claim>> {
+        let mut claims = Vec::new();
         if limit == 0 {
-            return Ok(Vec::new());
+            return Ok(claims);
         }
+        for _ in 0..ROUNDS {
+            let was_beaten = self.claim_into(&mut claims, limit).await?;
+            // Who was faster has left the next ones.
+            if !claims.is_empty() || !was_beaten {
+                break;
+            }
+        }
+        Ok(claims)
+    }
+
+    /// Looks once. Answers with whether other hosts took a job that this one would
+    /// have. What was claimed is run, whatever becomes of the rest: an error counts
+    /// only when nothing was.
+    async fn claim_into(&self, claims: &mut Vec<Claim>, limit: usize) -> Result<bool> {
         let due = Find {
             filter: doc! { "at": { "$lte": DateTime::now() } },
             projection: Some(doc! { "result": 0 }),
@@ -86,10 +104,9 @@ impl Jobs {
             limit: Some((limit * LOOK_AHEAD) as u64),
             ..Find::default()
         };
-        let mut claims = Vec::new();
         let mut due = self.0.store.find(COLLECTION, due).await?;
+        let mut was_beaten = false;
         while claims.len() < limit {
-            // What was claimed is run, whatever became of the rest.
             let raw = match due.try_next().await {
                 Ok(Some(raw)) => raw,
                 Err(error) if claims.is_empty() => return Err(error.into()),
@@ -100,17 +117,22 @@ impl Jobs {
                 Err(error) => {
                     // It must not keep all others from running.
                     tracing::error!(job.id = ?raw.get("_id"), %error, "a job was set aside");
-                    self.set_aside(&raw).await?;
+                    if let Err(error) = self.set_aside(&raw).await
+                        && claims.is_empty()
+                    {
+                        return Err(error);
+                    }
                     continue;
                 }
             };
             match self.take(job).await {
-                Ok(claim) => claims.extend(claim),
+                Ok(Some(claim)) => claims.push(claim),
+                Ok(None) => was_beaten = true,
                 Err(error) if claims.is_empty() => return Err(error),
                 Err(_) => break,
             }
         }
-        Ok(claims)
+        Ok(was_beaten)
     }
 
     /// Takes one job, unless somebody else was faster or it is not to be run.

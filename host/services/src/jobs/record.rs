@@ -84,12 +84,10 @@ pub enum Source {
     Schedule,
     /// A hook after a write.
     Hook,
-    /// A plugin.
-    Plugin,
 }
 
 impl Source {
-    const ALL: [Source; 4] = [Source::Api, Source::Schedule, Source::Hook, Source::Plugin];
+    const ALL: [Source; 3] = [Source::Api, Source::Schedule, Source::Hook];
 
     /// Its name, as stored and shown.
     pub fn name(self) -> &'static str {
@@ -97,7 +95,6 @@ impl Source {
             Source::Api => "api",
             Source::Schedule => "schedule",
             Source::Hook => "hook",
-            Source::Plugin => "plugin",
         }
     }
 
