@@ -98,8 +98,9 @@ impl Bench {
         test: &str,
         number: usize,
     ) -> anyhow::Result<Report> {
-        self.telemetry.plugins.clear(&self.tested.name);
         let world = self.world(number).await?;
+        // That the plugin was loaded is no news.
+        self.telemetry.plugins.clear(&self.tested.name);
         let outcome = tests.suite.run(&world.runtime, &self.tested, test).await;
         world.close().await;
         Ok(Report {

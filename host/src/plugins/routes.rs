@@ -14,7 +14,7 @@ use http::Method;
 pub(super) const RESERVED: [&str; 5] = ["service", "admin", "static", "healthz", "readyz"];
 
 /// Whether the server keeps this path for itself.
-pub(super) fn is_reserved(path: &str) -> bool {
+pub(crate) fn is_reserved(path: &str) -> bool {
     let first = path.trim_start_matches('/').split('/').next().unwrap_or("");
     RESERVED.contains(&first)
 }
@@ -61,6 +61,19 @@ pub enum Clash {
         other: String,
         /// The function.
         function: String,
+    },
+    /// Both have secrets, and the environment cannot tell whose they are.
+    #[error(
+        "{plugin} and {other} are both granted secrets, and would both be given those of \
+         COGLEX_PLUGIN_SECRET_{prefix}__…; rename one of them, or grant secrets to one only"
+    )]
+    Secrets {
+        /// The newcomer.
+        plugin: String,
+        /// Who has it.
+        other: String,
+        /// What both names become in the names of variables.
+        prefix: String,
     },
 }
 

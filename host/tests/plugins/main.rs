@@ -25,6 +25,7 @@ mod hostile_suite;
 mod jobs;
 mod reload;
 mod schedules;
+mod secrets;
 mod stream;
 mod terms;
 mod walk;

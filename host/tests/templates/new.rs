@@ -11,7 +11,7 @@ use crate::tools::{LOADING, bad, build, coglex, good, root, without};
 
 /// A fresh plugin, named after both (builds share a target folder, and their
 /// results must not meet there), and the folder that it lives in.
-fn new(language: &str, kind: &str) -> (TempDir, PathBuf) {
+pub fn new(language: &str, kind: &str) -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let name = format!("{kind}-in-{language}");
     let said = good(
@@ -37,12 +37,14 @@ fn a_rust_app() {
     // Tests run here, so the compiler is the usual one.
     tests.env_remove("RUSTC").env_remove("RUSTUP_TOOLCHAIN");
     good(tests.current_dir(&project).arg("test"));
+    passes_its_tests(&project, 2);
 }
 
 #[test]
 fn a_rust_function() {
     let (_dir, project) = new("rust", "function");
     greets(&project);
+    passes_its_tests(&project, 2);
 }
 
 #[test]
@@ -77,6 +79,13 @@ fn a_python_function() {
     let (_dir, project) = new("python", "function");
     greets(&project);
     good(&mut python_tests(&project));
+}
+
+/// By `coglex plugin test`, this many.
+fn passes_its_tests(project: &Path, tests: usize) {
+    let said = good(coglex().args(["plugin", "test"]).arg(project));
+    let result = format!("{tests} passed; 0 failed; 0 ignored");
+    assert!(said.contains(&result), "{said}");
 }
 
 fn python_tests(project: &Path) -> Command {

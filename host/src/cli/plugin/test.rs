@@ -3,7 +3,7 @@
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -68,7 +68,7 @@ pub(super) async fn run(given: &ArgMatches) -> anyhow::Result<()> {
     let plugin = project.build("dev").await.map_err(&built)?;
     let bench = Bench::new(project, plugin).await?;
 
-    let (start, mut out) = (Instant::now(), Out::new());
+    let (mut spent, mut out) = (Duration::ZERO, Out::new());
     let (mut sum, mut number) = (Sum::default(), 0);
     for (file, wasm) in suites {
         let tests = bench.open(file, wasm).await?;
@@ -81,7 +81,9 @@ pub(super) async fn run(given: &ArgMatches) -> anyhow::Result<()> {
         for test in chosen {
             number += 1;
             out.say(&format!("test {test} ... "))?;
+            let start = Instant::now();
             let report = bench.run(&tests, test, number).await?;
+            spent += start.elapsed();
             match &report.outcome {
                 Outcome::Passed => {
                     sum.passed += 1;
@@ -109,7 +111,7 @@ pub(super) async fn run(given: &ArgMatches) -> anyhow::Result<()> {
         sum.failed.len(),
         sum.ignored,
         sum.filtered,
-        start.elapsed().as_secs_f64()
+        spent.as_secs_f64()
     ))?;
     match sum.failed.len() {
         0 => Ok(()),

@@ -31,6 +31,6 @@ mod tests {
         let greeting: String = testing::call("greet", &json!(["Ann"]), &json!({})).unwrap();
         assert_eq!(greeting, "Hello, Ann!");
         let refused = testing::call::<Value>("greet", &json!([""]), &json!({})).unwrap_err();
-        assert_eq!(refused.to_problem().code, "no_name");
+        assert_eq!(refused.to_string(), "whom shall I greet?");
     }
 }
