@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::guests::Host;
 use crate::support::link::Link;
-use crate::support::{ADMIN_KEY, Client, PATIENCE, coglex, with_query};
+use crate::support::{ADMIN_KEY, API_KEY, Client, PATIENCE, coglex, with_query};
 
 pub(crate) const ALLOW: &str = r#"
 [plugins.allow.fixture-jobs]
@@ -521,6 +521,64 @@ fn a_large_result_is_not_kept() {
     );
     let job = enqueue(&api, "job_large", json!({"args": [98]}));
     assert_eq!(becomes(&api, &job, "succeeded")["result"], "x".repeat(98));
+}
+
+/// `COGLEX_CRASH_ROUNDS` for more than three rounds.
+#[test]
+fn jobs_that_were_taken_in_are_run_however_often_the_server_is_killed() {
+    const WRITERS: usize = 4;
+    let rounds = std::env::var("COGLEX_CRASH_ROUNDS").map_or(3, |n| n.parse().unwrap());
+    let store = Store::embedded();
+    let flags = ["--jobs-lease", "1s", "--jobs-max-attempts", "100"];
+    let mut host = store.host(&flags);
+    let mut taken_in: Vec<(String, String)> = Vec::new();
+    for round in 0..rounds {
+        let url = host.server.url.clone();
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                let url = url.clone();
+                std::thread::spawn(move || {
+                    let http = reqwest::blocking::Client::new();
+                    let mut told = Vec::new();
+                    for n in 0.. {
+                        let label = format!("{round}-{writer}-{n}");
+                        let body = json!({"args": [label, 30]});
+                        let sent = http
+                            .post(format!("{url}{JOBS}job_sleeps/"))
+                            .header("x-api-key", API_KEY)
+                            .json(&body)
+                            .send();
+                        let Ok(job) = sent.and_then(|reply| reply.json::<Value>()) else {
+                            break;
+                        };
+                        told.push((job["id"].as_str().unwrap().to_owned(), label));
+                        std::thread::sleep(Duration::from_millis(5));
+                    }
+                    told
+                })
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(600 + 130 * round));
+        let dir = host.server.kill();
+        for writer in writers {
+            taken_in.extend(writer.join().unwrap());
+        }
+        host = store.again(dir, &flags);
+    }
+    assert!(taken_in.len() > WRITERS, "{} jobs", taken_in.len());
+    let api = host.server.api();
+    let mut again = 0;
+    for (id, label) in &taken_in {
+        let over = becomes(&api, &json!({ "id": id }), "succeeded");
+        let attempts = over["attempts"].as_u64().unwrap();
+        let through = runs(&api, &format!("{label} is through")).len() as u64;
+        assert!((1..=attempts).contains(&through), "{label}: {through}");
+        again += u64::from(attempts > 1);
+    }
+    println!(
+        "{rounds} kills, {} jobs, {again} were run again",
+        taken_in.len()
+    );
 }
 
 #[test]
