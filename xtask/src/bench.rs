@@ -57,6 +57,9 @@ pub(crate) struct Options {
     /// Connections that the load generator keeps busy
     #[arg(long, default_value_t = 32)]
     connections: u32,
+    /// Measure what has been built before, whatever has changed since
+    #[arg(long)]
+    no_build: bool,
 }
 
 /// One thing that is measured.
@@ -71,10 +74,15 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     if !process::succeeds(Command::new("sh").args(["-c", "command -v wrk"])) {
         bail!("the load generator wrk was not found; on Debian or Ubuntu: apt-get install wrk");
     }
-    process::step(
-        "building optimised servers (the first time takes many minutes)",
-        || process::run(cargo().args(["build", "--release", "-p", "coglex", "-p", "bench-native"])),
-    )?;
+    if !options.no_build {
+        process::step(
+            "building optimised servers (the first time takes many minutes)",
+            || {
+                let both = ["build", "--release", "-p", "coglex", "-p", "bench-native"];
+                process::run(cargo().args(both))
+            },
+        )?;
+    }
     let release = workspace::target().join("release");
     let scratch = Scratch::new("bench")?;
     if options.only != Some(Part::Storage) {

@@ -44,21 +44,29 @@ pub(crate) struct Options {
     /// How long each misdeed goes on, with `--fairness`
     #[arg(long, default_value_t = 10)]
     seconds: u64,
+    /// Clients that keep a misdeed going, with `--fairness`
+    #[arg(long, default_value_t = 4)]
+    attackers: usize,
     /// Use the server as `cargo build` makes it: for trying this command out
     #[arg(long)]
     debug: bool,
+    /// Use the server that has been built before, whatever has changed since
+    #[arg(long)]
+    no_build: bool,
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let profile = if options.debug { "debug" } else { "release" };
-    process::step(&format!("building the server ({profile})"), || {
-        let mut build = cargo();
-        build.args(["build", "-p", "coglex"]);
-        if !options.debug {
-            build.arg("--release");
-        }
-        process::run(&mut build)
-    })?;
+    if !options.no_build {
+        process::step(&format!("building the server ({profile})"), || {
+            let mut build = cargo();
+            build.args(["build", "-p", "coglex"]);
+            if !options.debug {
+                build.arg("--release");
+            }
+            process::run(&mut build)
+        })?;
+    }
     let wanted: Vec<String> = if options.fairness {
         fairness::GUESTS.map(str::to_owned).into()
     } else {

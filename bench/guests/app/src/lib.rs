@@ -2,6 +2,7 @@
 //! reads one document, as the storage route does, and `bench_hello` is a function.
 
 use coglex_sdk::prelude::*;
+use coglex_sdk::serde_json::value::RawValue;
 
 coglex_sdk::manifest!("coglex.toml");
 
@@ -18,7 +19,8 @@ coglex_sdk::functions! {
 
 fn document(request: Request) -> Result<Response> {
     let id: Id = request.param("id")?;
-    Ok(match storage::get::<Value>("bench", id)? {
+    // As its text, which is passed on as it is: the route does no more.
+    Ok(match storage::get::<Box<RawValue>>("bench", id)? {
         Some(document) => Response::json(&document)?,
         None => Response::new(404),
     })
