@@ -99,7 +99,9 @@ async fn answer(store: &Store, request: &Document) -> Result<Bson> {
         )),
         "distinct" => {
             let path = request.get_str("path").unwrap_or_default();
-            Ok(Bson::Array(store.distinct(collection, path, filter).await?))
+            Ok(Bson::Array(
+                store.distinct(collection, path, filter, None).await?,
+            ))
         }
         "index" => {
             let keys = document(request, "keys").unwrap_or_default();

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bson::{Bson, Document, RawDocumentBuf, doc};
 
@@ -210,9 +210,7 @@ impl Store {
             max_sort_bytes: self.0.options.max_result_bytes,
         };
         drop(patterns);
-        let deadline = find
-            .max_time
-            .and_then(|time| Instant::now().checked_add(time));
+        let deadline = Limits::within(find.max_time).deadline;
         Ok(Cursor::new(
             self.clone(),
             collection.to_owned(),
@@ -222,12 +220,17 @@ impl Store {
     }
 
     /// How many documents match.
-    pub async fn count(&self, collection: &str, filter: Document) -> Result<u64> {
+    pub async fn count(
+        &self,
+        collection: &str,
+        filter: Document,
+        max_time: Option<Duration>,
+    ) -> Result<u64> {
         validate::collection_name(collection)?;
         let (name, shared) = (collection.to_owned(), Arc::clone(&self.0.catalog));
         self.0
             .readers
-            .run(Limits::default(), move |session, limits| {
+            .run(Limits::within(max_time), move |session, limits| {
                 let filter = Filter::compile(&filter)?;
                 fresh(|| match shared.get().get(&name) {
                     Some(collection) => read::count(session, collection, &filter, limits),
@@ -418,6 +421,7 @@ impl Store {
         collection: &str,
         path: &str,
         filter: Document,
+        max_time: Option<Duration>,
     ) -> Result<Vec<Bson>> {
         validate::collection_name(collection)?;
         let path = path::Path::parse(path)?;
@@ -425,7 +429,7 @@ impl Store {
         let max_bytes = self.0.options.max_result_bytes;
         self.0
             .readers
-            .run(Limits::default(), move |session, limits| {
+            .run(Limits::within(max_time), move |session, limits| {
                 let filter = Filter::compile(&filter)?;
                 fresh(|| match shared.get().get(&name) {
                     Some(collection) => {
@@ -448,14 +452,9 @@ impl Store {
         validate::collection_name(collection)?;
         let (name, shared) = (collection.to_owned(), Arc::clone(&self.0.catalog));
         let max_bytes = self.0.options.max_result_bytes;
-        let deadline = max_time.and_then(|time| Instant::now().checked_add(time));
-        let limits = Limits {
-            deadline,
-            abandoned: None,
-        };
         self.0
             .readers
-            .run(limits, move |session, limits| {
+            .run(Limits::within(max_time), move |session, limits| {
                 let pipeline = Pipeline::compile(&pipeline)?;
                 fresh(|| pipeline.run(session, &shared.get(), &name, max_bytes, limits))
             })
@@ -568,7 +567,10 @@ mod tests {
         }
         // What the two had written is gone, and the writer still writes.
         store.insert("things", vec![document(5)]).await.unwrap();
-        let ids = store.distinct("things", "_id", doc! {}).await.unwrap();
+        let ids = store
+            .distinct("things", "_id", doc! {}, None)
+            .await
+            .unwrap();
         assert_eq!(ids, [1, 2, 4, 5].map(Bson::Int32));
         assert_eq!(store.collections().await.unwrap(), ["things"]);
         assert_eq!(store.check().await.unwrap().problems, [""; 0]);

@@ -865,16 +865,19 @@ async fn regular_expressions_are_counted_wherever_they_stand() {
         assert!(why.contains("64 regular expressions"), "{why}");
     }
     for operator in ["$in", "$nin", "$all"] {
-        store.count("sales", matching(operator, 64)).await.unwrap();
-        too_many(store.count("sales", matching(operator, 65)).await);
+        store
+            .count("sales", matching(operator, 64), None)
+            .await
+            .unwrap();
+        too_many(store.count("sales", matching(operator, 65), None).await);
     }
-    store.count("sales", either(64)).await.unwrap();
-    too_many(store.count("sales", either(65)).await);
-    too_many(store.distinct("sales", "item", either(65)).await);
+    store.count("sales", either(64), None).await.unwrap();
+    too_many(store.count("sales", either(65), None).await);
+    too_many(store.distinct("sales", "item", either(65), None).await);
     too_many(store.delete("sales", either(65), true).await);
     too_many(
         store
-            .count("sales", doc! { "$expr": { "$or": expressions(65) } })
+            .count("sales", doc! { "$expr": { "$or": expressions(65) } }, None)
             .await,
     );
     // The stages of a pipeline together, and the parts of a find and an update.
@@ -903,6 +906,6 @@ async fn regular_expressions_are_counted_wherever_they_stand() {
     too_many(store.update("sales", update).await);
     // And each alone is small.
     let costly = doc! { "item": { "$regex": ".{500}".repeat(2) } };
-    let refused = store.count("sales", costly).await.unwrap_err();
+    let refused = store.count("sales", costly, None).await.unwrap_err();
     assert!(refused.to_string().contains("too costly"), "{refused}");
 }

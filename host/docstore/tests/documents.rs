@@ -82,12 +82,15 @@ async fn finds_filter_sort_skip_limit_and_project() {
         .await,
         []
     );
-    assert_eq!(store.count("things", doc! {}).await.unwrap(), 10);
+    assert_eq!(store.count("things", doc! {}, None).await.unwrap(), 10);
     assert_eq!(
-        store.count("things", doc! { "even": true }).await.unwrap(),
+        store
+            .count("things", doc! { "even": true }, None)
+            .await
+            .unwrap(),
         5
     );
-    assert_eq!(store.count("nothing", doc! {}).await.unwrap(), 0);
+    assert_eq!(store.count("nothing", doc! {}, None).await.unwrap(), 0);
     assert_eq!(
         store
             .find("nothing", Find::default())
@@ -278,7 +281,7 @@ async fn an_insert_is_all_or_nothing() {
         .insert("new", vec![raw(doc! { "_id": 1 })])
         .await
         .unwrap();
-    assert_eq!(store.count("new", doc! {}).await.unwrap(), 1);
+    assert_eq!(store.count("new", doc! {}, None).await.unwrap(), 1);
     assert!(matches!(
         store.insert("a$b", vec![raw(doc! { "_id": 1 })]).await,
         Err(Error::Invalid(_))
@@ -394,7 +397,10 @@ async fn a_failed_multi_update_changes_nothing() {
         store.update("things", update).await,
         Err(Error::Invalid(_))
     ));
-    assert_eq!(store.count("things", doc! { "n": 1 }).await.unwrap(), 1);
+    assert_eq!(
+        store.count("things", doc! { "n": 1 }, None).await.unwrap(),
+        1
+    );
 }
 
 #[tokio::test]
@@ -539,8 +545,9 @@ async fn distinct_values_come_once() {
         ],
     )
     .await;
-    let distinct =
-        async |path: &str, filter: Document| store.distinct("things", path, filter).await.unwrap();
+    let distinct = async |path: &str, filter: Document| {
+        store.distinct("things", path, filter, None).await.unwrap()
+    };
     assert_eq!(
         distinct("a", doc! {}).await,
         [1.into(), "p".into(), bson::bson!(["q"]), Bson::Null]
@@ -553,5 +560,8 @@ async fn distinct_values_come_once() {
         distinct("a", doc! { "_id": { "$gt": 4 } }).await,
         [Bson::Null]
     );
-    assert_eq!(store.distinct("nothing", "a", doc! {}).await.unwrap(), []);
+    assert_eq!(
+        store.distinct("nothing", "a", doc! {}, None).await.unwrap(),
+        []
+    );
 }

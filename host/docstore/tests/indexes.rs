@@ -381,7 +381,7 @@ async fn one_of_32_concurrent_inserts_wins_a_unique_key() {
         }
         assert_eq!(won, 1);
     }
-    assert_eq!(store.count("things", doc! {}).await.unwrap(), 5);
+    assert_eq!(store.count("things", doc! {}, None).await.unwrap(), 5);
 }
 
 #[tokio::test]
@@ -608,12 +608,15 @@ async fn indexes_and_collections_are_listed_and_dropped() {
         Err(Error::Invalid(_))
     ));
     assert_eq!(names().await, ["_id_", "b_-1"]);
-    assert_eq!(store.count("things", doc! { "a": 1 }).await.unwrap(), 600);
+    assert_eq!(
+        store.count("things", doc! { "a": 1 }, None).await.unwrap(),
+        600
+    );
 
     assert!(store.drop_collection("things").await.unwrap());
     assert!(!store.drop_collection("things").await.unwrap());
     assert_eq!(store.collections().await.unwrap(), Vec::<String>::new());
-    assert_eq!(store.count("things", doc! {}).await.unwrap(), 0);
+    assert_eq!(store.count("things", doc! {}, None).await.unwrap(), 0);
     insert(
         &store,
         [doc! { "_id": 1, "b": 1 }, doc! { "_id": 2, "b": 1 }],
@@ -621,7 +624,10 @@ async fn indexes_and_collections_are_listed_and_dropped() {
     .await;
     store.close().await;
     let store = open(folder.path());
-    assert_eq!(store.count("things", doc! { "b": 1 }).await.unwrap(), 2);
+    assert_eq!(
+        store.count("things", doc! { "b": 1 }, None).await.unwrap(),
+        2
+    );
 }
 
 #[tokio::test]

@@ -110,7 +110,7 @@ async fn documents_expire() {
     )
     .await;
     for _ in 0..250 {
-        if store.count("things", doc! {}).await.unwrap() == 3 {
+        if store.count("things", doc! {}, None).await.unwrap() == 3 {
             break;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -139,7 +139,10 @@ async fn a_backup_is_a_store() {
     ));
     store.delete("things", doc! {}, true).await.unwrap();
     let copy = Store::open(&target, Options::default()).unwrap();
-    assert_eq!(copy.count("things", doc! { "a": 1 }).await.unwrap(), 167);
+    assert_eq!(
+        copy.count("things", doc! { "a": 1 }, None).await.unwrap(),
+        167
+    );
     assert_eq!(copy.check().await.unwrap().problems, Vec::<String>::new());
     assert!(!folder.path().join("copy.db.partial").exists());
 }
@@ -323,7 +326,7 @@ async fn a_long_update_is_cut_and_leaves_nothing_behind() {
         Err(Error::Timeout)
     ));
     assert_eq!(
-        store.count("things", doc! { "n": 0 }).await.unwrap(),
+        store.count("things", doc! { "n": 0 }, None).await.unwrap(),
         30_000
     );
     let one = operators(doc! { "_id": 5 }, doc! { "$inc": { "n": 1 } });

@@ -165,12 +165,15 @@ async fn a_restore_brings_the_backup_back_and_keeps_the_old_store() {
         ["copy", "data.db", "data.db.lock", "data.db.old"]
     );
     let store = open(folder.path());
-    assert_eq!(store.count("things", doc! { "a": 1 }).await.unwrap(), 100);
+    assert_eq!(
+        store.count("things", doc! { "a": 1 }, None).await.unwrap(),
+        100
+    );
     assert_eq!(store.check().await.unwrap().problems, [""; 0]);
     insert(&store, [doc! { "_id": "new" }]).await;
     store.close().await;
     let old = Store::open(&kept, Options::default()).unwrap();
-    assert_eq!(old.count("things", doc! {}).await.unwrap(), 1);
+    assert_eq!(old.count("things", doc! {}, None).await.unwrap(), 1);
     old.close().await;
     // Back to where no store was.
     std::fs::remove_file(&path).unwrap();

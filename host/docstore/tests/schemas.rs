@@ -116,7 +116,7 @@ async fn refusals_do_not_spread() {
     for (n, writer) in writers.into_iter().enumerate() {
         assert_eq!(writer.await.unwrap(), n >= 500, "{n}");
     }
-    assert_eq!(store.count("things", doc! {}).await.unwrap(), 500);
+    assert_eq!(store.count("things", doc! {}, None).await.unwrap(), 500);
 }
 
 /// Lists that are compared, and many names, cost time in proportion to the

@@ -169,7 +169,7 @@ impl Accounts {
         // hashing in the usual case.
         if inner
             .store
-            .count(realm, doc! { "_key": { "$eq": key } })
+            .count(realm, doc! { "_key": { "$eq": key } }, None)
             .await?
             > 0
         {

@@ -152,7 +152,7 @@ impl Documents {
         rules::filter(&filter, self.limits.depth)?;
         let filter = scope.narrow(filter)?;
         let time = self.limits.max_time;
-        Ok(self.store.count_within(collection, filter, time).await?)
+        Ok(self.store.count(collection, filter, Some(time)).await?)
     }
 
     /// What a pipeline makes of a collection, as a stream of at most `limit`
@@ -205,7 +205,7 @@ impl Documents {
         let time = self.limits.max_time;
         let values = self
             .store
-            .distinct_within(collection, path, filter, time)
+            .distinct(collection, path, filter, Some(time))
             .await?;
         Ok(values)
     }
@@ -418,7 +418,7 @@ impl Documents {
     async fn spare_users(&self, collection: &str, filter: Document) -> Result<Document> {
         let users = doc! { "$and": [filter.clone(), { "_key": { "$exists": true } }] };
         let time = self.limits.max_time;
-        if self.store.count_within(collection, users, time).await? > 0 {
+        if self.store.count(collection, users, Some(time)).await? > 0 {
             return Err(Error::Forbidden(
                 "a user's document cannot be replaced, only its fields set".into(),
             ));

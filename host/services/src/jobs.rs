@@ -360,7 +360,7 @@ impl Jobs {
     async fn admit(&self) -> Result<()> {
         let open = || {
             let open = doc! { "at": { "$gte": DateTime::from_millis(0) } };
-            self.0.store.count_within(COLLECTION, open, LIST_TIME)
+            self.0.store.count(COLLECTION, open, Some(LIST_TIME))
         };
         self.0.queue.admit(open).await
     }

@@ -29,8 +29,13 @@ pub trait DocumentStore: Send + Sync + 'static {
     async fn get(&self, collection: &str, id: Bson) -> Result<Option<RawDocumentBuf>>;
     /// Documents that match, as a stream.
     async fn find(&self, collection: &str, find: Find) -> Result<DocumentStream>;
-    /// How many match.
-    async fn count(&self, collection: &str, filter: Document) -> Result<u64>;
+    /// How many match; `Timeout` when that takes longer than `max_time`.
+    async fn count(
+        &self,
+        collection: &str,
+        filter: Document,
+        max_time: Option<Duration>,
+    ) -> Result<u64>;
     /// Runs an aggregation pipeline. Which of MongoDB's stages there are is the
     /// engine's matter, and what is not there is `Invalid`.
     async fn aggregate(
@@ -40,29 +45,15 @@ pub trait DocumentStore: Send + Sync + 'static {
         max_time: Option<Duration>,
     ) -> Result<DocumentStream>;
     /// The different values at a path of the documents that match, in no order.
-    /// An array counts as its elements.
-    async fn distinct(&self, collection: &str, path: &str, filter: Document) -> Result<Vec<Bson>>;
-    /// As [`DocumentStore::count`], but `Timeout` when it takes longer than
-    /// `max_time`. A store whose work does not end when nobody waits for it any
-    /// more has to see to that itself.
-    async fn count_within(
-        &self,
-        collection: &str,
-        filter: Document,
-        max_time: Duration,
-    ) -> Result<u64> {
-        within(max_time, self.count(collection, filter)).await
-    }
-    /// As [`DocumentStore::distinct`], with the same limit.
-    async fn distinct_within(
+    /// An array counts as its elements. `Timeout` when that takes longer than
+    /// `max_time`.
+    async fn distinct(
         &self,
         collection: &str,
         path: &str,
         filter: Document,
-        max_time: Duration,
-    ) -> Result<Vec<Bson>> {
-        within(max_time, self.distinct(collection, path, filter)).await
-    }
+        max_time: Option<Duration>,
+    ) -> Result<Vec<Bson>>;
     /// Inserts all or none; every document has an `_id`.
     async fn insert(&self, collection: &str, documents: Vec<RawDocumentBuf>) -> Result<()>;
     /// Changes documents, atomically for each.
@@ -98,11 +89,4 @@ pub trait DocumentStore: Send + Sync + 'static {
     /// Ends what the store has open, after the last operation. A store that has
     /// nothing open need not say so.
     async fn close(&self) {}
-}
-
-/// Waits for an answer no longer than `max_time`.
-async fn within<T>(max_time: Duration, answer: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::time::timeout(max_time, answer)
-        .await
-        .unwrap_or(Err(StoreError::Timeout))
 }

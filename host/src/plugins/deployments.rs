@@ -215,7 +215,10 @@ impl Deployments {
         digest: &str,
         wasm: &Bytes,
     ) -> Result<(), DeploymentError> {
-        let there = self.store.count(CHUNKS, chunks_of(name, digest)).await?;
+        let there = self
+            .store
+            .count(CHUNKS, chunks_of(name, digest), None)
+            .await?;
         if there == wasm.len().div_ceil(self.chunk_bytes) as u64 {
             return Ok(());
         }
@@ -388,7 +391,7 @@ mod tests {
             store: store.clone(),
             chunk_bytes: 10,
         };
-        let chunks = || store.count(CHUNKS, Document::new());
+        let chunks = || store.count(CHUNKS, Document::new(), None);
         let bytes = |seed: u8, len: u8| Bytes::from_iter((0..len).map(|n| n ^ seed));
         // One plugin's name starts as another's.
         for (name, wasm) in [

@@ -285,7 +285,10 @@ async fn reads(store: &Store) {
         while begun.elapsed() < RUN / 3 {
             let start = Instant::now();
             if count {
-                store.count("users", find.filter.clone()).await.unwrap();
+                store
+                    .count("users", find.filter.clone(), None)
+                    .await
+                    .unwrap();
             } else {
                 let found = store.find("users", find.clone()).await.unwrap();
                 found.all().await.unwrap();

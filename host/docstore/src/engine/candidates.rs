@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::engine::catalog::Collection;
 use crate::engine::plan::{Plan, Ranges, Target};
@@ -25,6 +25,14 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
+    /// A deadline from now; none when no time was given, or more than there is.
+    pub(crate) fn within(max_time: Option<Duration>) -> Self {
+        Limits {
+            deadline: max_time.and_then(|time| Instant::now().checked_add(time)),
+            abandoned: None,
+        }
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
         let late = self
             .deadline

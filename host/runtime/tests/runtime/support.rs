@@ -235,7 +235,12 @@ impl DocumentStore for FixedStore {
         Ok(futures_util::stream::iter(documents).boxed())
     }
 
-    async fn count(&self, collection: &str, _filter: Document) -> StoreResult<u64> {
+    async fn count(
+        &self,
+        collection: &str,
+        _filter: Document,
+        _max_time: Option<Duration>,
+    ) -> StoreResult<u64> {
         Self::answer(collection).await;
         Ok(5)
     }
@@ -254,6 +259,7 @@ impl DocumentStore for FixedStore {
         _collection: &str,
         _path: &str,
         _filter: Document,
+        _max_time: Option<Duration>,
     ) -> StoreResult<Vec<Bson>> {
         Ok(Vec::new())
     }

@@ -49,8 +49,13 @@ impl DocumentStore for Meddled {
     async fn find(&self, collection: &str, find: Find) -> StoreResult<DocumentStream> {
         DocumentStore::find(self.read(), collection, find).await
     }
-    async fn count(&self, collection: &str, filter: Document) -> StoreResult<u64> {
-        self.read().count(collection, filter).await
+    async fn count(
+        &self,
+        collection: &str,
+        filter: Document,
+        max_time: Option<Duration>,
+    ) -> StoreResult<u64> {
+        self.read().count(collection, filter, max_time).await
     }
     async fn aggregate(
         &self,
@@ -65,8 +70,11 @@ impl DocumentStore for Meddled {
         collection: &str,
         path: &str,
         filter: Document,
+        max_time: Option<Duration>,
     ) -> StoreResult<Vec<Bson>> {
-        self.store.distinct(collection, path, filter).await
+        self.store
+            .distinct(collection, path, filter, max_time)
+            .await
     }
     async fn insert(&self, collection: &str, documents: Vec<RawDocumentBuf>) -> StoreResult<()> {
         self.store.insert(collection, documents).await
@@ -139,7 +147,7 @@ async fn a_password_changed_during_a_sign_in_opens_no_session() {
     assert!(matches!(late, Err(Error::NotFound(_))), "{late:?}");
     assert_eq!(
         store
-            .count("users", doc! { "_coglex": { "$exists": true } })
+            .count("users", doc! { "_coglex": { "$exists": true } }, None)
             .await
             .unwrap(),
         0
@@ -174,6 +182,7 @@ async fn a_user_deleted_or_renamed_during_a_refresh_is_not_found() {
         .count(
             "users",
             doc! { "_key": "anna", "_coglex": { "$exists": false } },
+            None,
         )
         .await;
     assert_eq!(found.unwrap(), 1);

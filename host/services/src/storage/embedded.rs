@@ -38,8 +38,13 @@ impl DocumentStore for EmbeddedStore {
         Ok(batches.try_flatten().boxed())
     }
 
-    async fn count(&self, collection: &str, filter: Document) -> Result<u64> {
-        EmbeddedStore::count(self, collection, filter).await
+    async fn count(
+        &self,
+        collection: &str,
+        filter: Document,
+        max_time: Option<Duration>,
+    ) -> Result<u64> {
+        EmbeddedStore::count(self, collection, filter, max_time).await
     }
 
     async fn aggregate(
@@ -52,8 +57,14 @@ impl DocumentStore for EmbeddedStore {
         Ok(stream::iter(found).map(Ok).boxed())
     }
 
-    async fn distinct(&self, collection: &str, path: &str, filter: Document) -> Result<Vec<Bson>> {
-        EmbeddedStore::distinct(self, collection, path, filter).await
+    async fn distinct(
+        &self,
+        collection: &str,
+        path: &str,
+        filter: Document,
+        max_time: Option<Duration>,
+    ) -> Result<Vec<Bson>> {
+        EmbeddedStore::distinct(self, collection, path, filter, max_time).await
     }
 
     async fn insert(&self, collection: &str, documents: Vec<RawDocumentBuf>) -> Result<()> {

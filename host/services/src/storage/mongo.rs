@@ -20,7 +20,7 @@ use mongodb::{Client, ClientSession, Collection, Database, IndexModel};
 
 use super::{
     Change, DocumentStore, DocumentStream, Find, IndexSpec, Result, StoreError, Update,
-    UpdateOutcome, Validator, within,
+    UpdateOutcome, Validator,
 };
 use error::{is_absent, is_without_transactions, store_error};
 
@@ -214,8 +214,19 @@ impl DocumentStore for MongoStore {
         Ok(cursor.map(|document| document.map_err(store_error)).boxed())
     }
 
-    async fn count(&self, collection: &str, filter: Document) -> Result<u64> {
-        self.counted(collection, filter, None).await
+    async fn count(
+        &self,
+        collection: &str,
+        filter: Document,
+        max_time: Option<Duration>,
+    ) -> Result<u64> {
+        language::check_filter(&filter)?;
+        let target = self.raw(collection);
+        let mut action = target.count_documents(filter);
+        if let Some(max_time) = max_time {
+            action = action.max_time(limit(max_time));
+        }
+        within(max_time, action.into_future()).await
     }
 
     async fn aggregate(
@@ -234,29 +245,20 @@ impl DocumentStore for MongoStore {
         Ok(cursor.map(|document| document.map_err(store_error)).boxed())
     }
 
-    async fn distinct(&self, collection: &str, path: &str, filter: Document) -> Result<Vec<Bson>> {
-        self.different(collection, path, filter, None).await
-    }
-
-    // The server is told, too: it would go on for nobody.
-    async fn count_within(
-        &self,
-        collection: &str,
-        filter: Document,
-        max_time: Duration,
-    ) -> Result<u64> {
-        within(max_time, self.counted(collection, filter, Some(max_time))).await
-    }
-
-    async fn distinct_within(
+    async fn distinct(
         &self,
         collection: &str,
         path: &str,
         filter: Document,
-        max_time: Duration,
+        max_time: Option<Duration>,
     ) -> Result<Vec<Bson>> {
-        let values = self.different(collection, path, filter, Some(max_time));
-        within(max_time, values).await
+        language::check_filter(&filter)?;
+        let target = self.raw(collection);
+        let mut action = target.distinct(path, filter);
+        if let Some(max_time) = max_time {
+            action = action.max_time(limit(max_time));
+        }
+        within(max_time, action.into_future()).await
     }
 
     async fn insert(&self, collection: &str, documents: Vec<RawDocumentBuf>) -> Result<()> {
@@ -362,37 +364,19 @@ impl DocumentStore for MongoStore {
     }
 }
 
-impl MongoStore {
-    async fn counted(
-        &self,
-        collection: &str,
-        filter: Document,
-        max_time: Option<Duration>,
-    ) -> Result<u64> {
-        language::check_filter(&filter)?;
-        let target = self.raw(collection);
-        let mut action = target.count_documents(filter);
-        if let Some(max_time) = max_time {
-            action = action.max_time(limit(max_time));
-        }
-        action.await.map_err(store_error)
-    }
-
-    async fn different(
-        &self,
-        collection: &str,
-        path: &str,
-        filter: Document,
-        max_time: Option<Duration>,
-    ) -> Result<Vec<Bson>> {
-        language::check_filter(&filter)?;
-        let target = self.raw(collection);
-        let mut action = target.distinct(path, filter);
-        if let Some(max_time) = max_time {
-            action = action.max_time(limit(max_time));
-        }
-        action.await.map_err(store_error)
-    }
+/// The answer, or `Timeout`. The server keeps to the limit too, but it may be out
+/// of reach.
+async fn within<T>(
+    max_time: Option<Duration>,
+    answer: impl Future<Output = mongodb::error::Result<T>>,
+) -> Result<T> {
+    let answer = match max_time {
+        Some(max_time) => tokio::time::timeout(max_time, answer)
+            .await
+            .map_err(|_| StoreError::Timeout)?,
+        None => answer.await,
+    };
+    answer.map_err(store_error)
 }
 
 /// The limit as the server is told it, in milliseconds, of which none is no limit.

@@ -164,11 +164,13 @@ async fn asked(
             case::found(found)
         }
         Question::Count(filter) => {
-            let count = store.count(collection, filter.clone()).await?;
+            let count = store.count(collection, filter.clone(), None).await?;
             doc! { "is": i32::try_from(count).unwrap() }
         }
         Question::Distinct(path, filter) => {
-            let values = store.distinct(collection, path, filter.clone()).await?;
+            let values = store
+                .distinct(collection, path, filter.clone(), None)
+                .await?;
             doc! { "gives": case::unordered(values) }
         }
         Question::Pipeline { stages, ordered } => {

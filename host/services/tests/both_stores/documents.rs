@@ -241,7 +241,7 @@ async fn reserved_collections_do_not_exist_for_clients(store: Store) {
         }
         assert!(sentences.iter().all(|sentence| sentence == &sentences[0]));
     }
-    assert_eq!(store.count("_coglex_keys", doc! {}).await.unwrap(), 1);
+    assert_eq!(store.count("_coglex_keys", doc! {}, None).await.unwrap(), 1);
 }
 
 async fn users_are_not_replaced(store: Store) {

@@ -184,7 +184,7 @@ async fn every_way_of_writing_is_checked(store: Store) {
     for update in fine {
         store.update("c", update).await.unwrap();
     }
-    assert_eq!(store.count("c", doc! { "n": 5 }).await.unwrap(), 3);
+    assert_eq!(store.count("c", doc! { "n": 5 }, None).await.unwrap(), 3);
 }
 
 async fn a_batch_with_one_that_fails_is_not_there(store: Store) {
@@ -198,7 +198,7 @@ async fn a_batch_with_one_that_fails_is_not_there(store: Store) {
         doc! { "_id": 3, "n": 1 },
     ];
     assert_eq!(refusal(insert(&store, "c", &batch).await), "/n required");
-    assert_eq!(store.count("c", doc! {}).await.unwrap(), 0);
+    assert_eq!(store.count("c", doc! {}, None).await.unwrap(), 0);
 }
 
 async fn moderate_spares_what_was_there(store: Store) {

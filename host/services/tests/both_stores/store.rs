@@ -55,7 +55,7 @@ async fn what_is_inserted_is_read(store: Store) {
 async fn absent_things_are_empty_not_errors(store: Store) {
     assert!(store.get("none", Bson::from("x")).await.unwrap().is_none());
     assert!(all(&store, "none", doc! {}).await.is_empty());
-    assert_eq!(store.count("none", doc! {}).await.unwrap(), 0);
+    assert_eq!(store.count("none", doc! {}, None).await.unwrap(), 0);
     assert_eq!(store.delete("none", doc! {}, true).await.unwrap(), 0);
     let outcome = store
         .update("none", set(doc! {}, doc! { "$set": { "a": 1 } }))
@@ -96,7 +96,7 @@ async fn a_batch_is_all_or_nothing(store: Store) {
     insert(&store, "c", &[doc! { "_id": 1 }, doc! { "_id": 2 }])
         .await
         .unwrap();
-    assert_eq!(store.count("c", doc! {}).await.unwrap(), 3);
+    assert_eq!(store.count("c", doc! {}, None).await.unwrap(), 3);
 }
 
 async fn a_document_without_an_id_is_refused(store: Store) {
@@ -150,7 +150,7 @@ async fn filters_select(store: Store) {
             .collect();
         assert_eq!(found, ids, "{filter}");
         assert_eq!(
-            store.count("c", filter.clone()).await.unwrap(),
+            store.count("c", filter.clone(), None).await.unwrap(),
             ids.len() as u64,
             "{filter}"
         );
@@ -653,7 +653,7 @@ async fn concurrent_inserts_of_one_key_make_one(store: Store) {
         }
     }
     assert_eq!(made, 1);
-    assert_eq!(store.count("c", doc! {}).await.unwrap(), 1);
+    assert_eq!(store.count("c", doc! {}, None).await.unwrap(), 1);
 }
 
 async fn concurrent_increments_all_count(store: Store) {

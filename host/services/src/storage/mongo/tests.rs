@@ -61,9 +61,9 @@ async fn without_transactions_a_failed_batch_is_taken_out_again() {
     let target = store.raw("c");
     let failed = insert_in_order(&target, &[raw(0), raw(1), raw(2), raw(3)]).await;
     assert!(matches!(failed, Err(StoreError::DuplicateKey { index }) if index == "_id_"));
-    assert_eq!(store.count("c", doc! {}).await.unwrap(), 1);
+    assert_eq!(store.count("c", doc! {}, None).await.unwrap(), 1);
     assert!(store.get("c", Bson::Int32(2)).await.unwrap().is_some());
     insert_in_order(&target, &[raw(0), raw(1)]).await.unwrap();
-    assert_eq!(store.count("c", doc! {}).await.unwrap(), 3);
+    assert_eq!(store.count("c", doc! {}, None).await.unwrap(), 3);
     store.drop_database().await.unwrap();
 }
