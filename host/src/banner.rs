@@ -66,6 +66,13 @@ fn describe(out: &mut impl Write, plugin: &Plugin) -> std::io::Result<()> {
     for function in plugin.functions() {
         let summary = function.summary.as_deref().unwrap_or_default();
         writeln!(out, "    function {}  {summary}", function.name)?;
+        for schedule in &function.schedules {
+            writeln!(out, "      at {} (UTC)", schedule.cron)?;
+        }
+        for hook in &function.hooks {
+            let (moment, operation) = (hook.moment, hook.operation);
+            writeln!(out, "      {moment} {operation} of {}", hook.collection)?;
+        }
     }
     Ok(())
 }

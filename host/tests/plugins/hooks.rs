@@ -41,7 +41,11 @@ impl Store {
     }
 
     fn host(&self) -> Host {
-        let mut flags = vec!["--plugins-budget-cpu", "300ms"];
+        self.host_with(&[])
+    }
+
+    fn host_with(&self, flags: &[&str]) -> Host {
+        let mut flags = flags.to_vec();
         if let Some((uri, database)) = &self.0 {
             flags.extend(["--mongodb-uri", uri, "--mongodb-database", database]);
         }
@@ -282,7 +286,7 @@ fn a_large_insert_is_told_in_parts(store: &Store) {
 }
 
 fn a_hook_that_fails_stops_the_write_or_does_not(store: &Store) {
-    let host = store.host();
+    let host = store.host_with(&["--plugins-budget-cpu", "300ms"]);
     let api = host.server.api();
     let write = |into: &str, what: &str| {
         let path = format!("/service/storage/v1/{into}/");
@@ -493,4 +497,59 @@ fn a_plugin_full_of_writers_does_not_wait_for_itself() {
         "{:?}",
         start.elapsed()
     );
+}
+
+/// Whoever was told that an order is there can rely on its hook.
+#[test]
+fn a_killed_server_loses_no_hook_after_an_acknowledged_write() {
+    const WRITERS: usize = 4;
+    let mut host = Host::with(&["fixture-hooks"], ALLOW);
+    let mut acknowledged: Vec<i64> = Vec::new();
+    for round in 0..2 {
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let done = std::sync::Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for writer in 0..WRITERS {
+                let (api, stop, done) = (host.server.api(), &stop, &done);
+                scope.spawn(move || {
+                    for n in 0.. {
+                        let total = i64::try_from(round * 1_000_000 + writer * 10_000 + n).unwrap();
+                        let body = json!({"document": {"total": total}});
+                        let request = api.request(reqwest::Method::POST, ORDERS);
+                        match request.json(&body).send() {
+                            Ok(reply) if reply.status().is_success() => {
+                                done.lock().unwrap().push(total);
+                            }
+                            _ => return,
+                        }
+                        if stop.load(Ordering::Relaxed) {
+                            return;
+                        }
+                    }
+                });
+            }
+            std::thread::sleep(Duration::from_millis(400 + 150 * round as u64));
+            // From under the writers; `kill` below only collects what is left.
+            let killed = std::process::Command::new("kill")
+                .args(["-9", &host.server.id().to_string()])
+                .status();
+            assert!(killed.unwrap().success());
+            stop.store(true, Ordering::Relaxed);
+        });
+        acknowledged.extend(done.into_inner().unwrap());
+        let dir = host.server.kill();
+        host = Host::start(dir, &["--jobs-lease", "2s"]);
+    }
+    assert!(acknowledged.len() > 10, "{}", acknowledged.len());
+    let api = host.server.api();
+    let start = Instant::now();
+    for total in acknowledged {
+        while count(&api, "audit", json!({"totals": total})) == 0 {
+            assert!(
+                start.elapsed() < PATIENCE * 2,
+                "order {total} was not told of"
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
 }

@@ -8,7 +8,7 @@ use crate::documents;
 use crate::error::{Error, Result};
 use crate::hooks::{Held, Watch, Write};
 
-/// Fields of a new user that hooks leave as they are.
+/// Fields of a user that hooks leave as they are.
 const FIXED: [&str; 2] = ["_id", "_key"];
 
 impl Accounts {
@@ -51,7 +51,6 @@ impl Accounts {
         refresh: &mut Refresh,
     ) -> Result<Option<Held>> {
         let limits = &self.inner.limits;
-        let renamed = refresh.set.get("_key").cloned();
         let mut write = Write::Update {
             filter: doc! { "_key": key },
             change: doc! { "$set": refresh.set.clone() },
@@ -61,16 +60,16 @@ impl Accounts {
         };
         let check = |write: &Write| {
             let (set, mut change) = parts(write)?;
-            if set.get("_key") != renamed.as_ref() {
-                return Err(Error::Invalid("the answer changes `_key`".into()));
-            }
             let set: Document = set.into_iter().filter(|(name, _)| name != "_key").collect();
             if !set.is_empty() {
                 change.insert("$set", set);
             }
             documents::check_change(change, limits.depth, limits.document_bytes)
         };
-        if watch.before(&mut write, limits.depth, &[], &check).await? {
+        if watch
+            .before(&mut write, limits.depth, &FIXED, &check)
+            .await?
+        {
             (refresh.set, refresh.others) = parts(&write)?;
         }
         watch.hold(&write).await

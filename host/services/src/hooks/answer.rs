@@ -44,9 +44,13 @@ impl Write {
                 let Some(new) = answer.remove("change") else {
                     return Ok(None);
                 };
+                let new = restored(change, object(new, "change")?, depth)?;
+                if let Some(name) = fixed.iter().find(|name| !is_as_it_was(change, &new, name)) {
+                    return Err(invalid(&format!("changes `{name}`")));
+                }
                 Write::Update {
                     filter: filter.clone(),
-                    change: restored(change, object(new, "change")?, depth)?,
+                    change: new,
                     array_filters: array_filters.clone(),
                     many: *many,
                     upsert: *upsert,
@@ -112,6 +116,24 @@ fn keep(old: &Document, mut new: Document, fixed: &[&str]) -> Result<Document> {
     }
     kept.extend(new);
     Ok(kept)
+}
+
+/// Whether two updates do the same to a field.
+fn is_as_it_was(old: &Document, new: &Document, name: &str) -> bool {
+    let on_it = |change: &Document| -> Vec<(String, String, Bson)> {
+        let operators = change.iter().filter_map(|(operator, paths)| {
+            let paths = paths.as_document()?.iter();
+            Some(paths.map(move |(path, operand)| (operator, path, operand)))
+        });
+        let found = operators.flatten().filter(|(_, path, _)| {
+            let rest = path.strip_prefix(name);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        });
+        found
+            .map(|(operator, path, operand)| (operator.clone(), path.clone(), operand.clone()))
+            .collect()
+    };
+    on_it(old) == on_it(new)
 }
 
 /// What a hook answers for a document. Relaxed JSON does not tell an `Int64` from
@@ -241,6 +263,14 @@ mod tests {
         assert_eq!(filter, doc! { "_id": "a" });
         let expected = doc! { "n": 2.0, "at": bson::DateTime::from_millis(1), "by": "hook" };
         assert_eq!(change, doc! { "$set": expected });
+
+        for answer in [
+            r#"{"change": {"$set": {"_id": "b"}}}"#,
+            r#"{"change": {"$setOnInsert": {"_id.x": "b"}}}"#,
+        ] {
+            let why = answered(&update, answer).unwrap_err();
+            assert!(why.contains("changes `_id`"), "{why}");
+        }
 
         let replace = Write::Replace {
             filter: doc! {},
