@@ -36,6 +36,10 @@ pub(crate) const SCRATCH: &str = ".coglex";
 /// The file that says what a plugin asks for.
 const MANIFEST: &str = "coglex.toml";
 
+/// The folder with tests in JavaScript or Python that need a server. (Rust's are
+/// where cargo looks for them.)
+const TESTS: &str = "tests";
+
 /// A folder with the source of a plugin.
 #[derive(Debug, Clone)]
 pub(crate) struct Project {
@@ -133,9 +137,14 @@ impl Project {
     pub(crate) async fn build_tests(&self) -> Result<Vec<(String, Vec<u8>)>, BuildError> {
         match &self.source {
             SourceKind::Rust => rust::build_tests(self).await,
-            SourceKind::JavaScript(_) | SourceKind::Python(_) => Err(BuildError::Other(
-                anyhow::anyhow!("only tests in Rust can be run inside of a host yet"),
-            )),
+            SourceKind::JavaScript(package) => {
+                let suite = javascript::build_tests(self, package, &self.ask()?).await?;
+                Ok(vec![(TESTS.to_owned(), suite)])
+            }
+            SourceKind::Python(package) => {
+                let suite = python::build_tests(self, package, &self.ask()?).await?;
+                Ok(vec![(TESTS.to_owned(), suite)])
+            }
         }
     }
 
@@ -151,6 +160,39 @@ impl Project {
     pub(crate) fn scratch(&self) -> PathBuf {
         self.dir.join(SCRATCH)
     }
+}
+
+/// The files with tests of a project in JavaScript or Python, in order.
+fn test_files(dir: &Path, extension: &str) -> anyhow::Result<Vec<String>> {
+    let names = || -> std::io::Result<Vec<String>> {
+        let entries = std::fs::read_dir(dir.join(TESTS))?;
+        let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        names.collect()
+    };
+    let mut files = match names() {
+        Ok(names) => names,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(error).context("the folder with the tests cannot be read"),
+    };
+    let is_test = |name: &String| {
+        let stem = name
+            .strip_suffix(extension)
+            .and_then(|rest| rest.strip_suffix('.'));
+        let word = |stem: &str| {
+            stem.chars()
+                .all(|it| it.is_ascii_alphanumeric() || "_-.".contains(it))
+        };
+        stem.is_some_and(|stem| !stem.is_empty() && !stem.starts_with(['.', '_']) && word(stem))
+    };
+    files.retain(is_test);
+    files.sort();
+    if files.is_empty() {
+        bail!(
+            "there are no tests: no *.{extension} in {}",
+            dir.join(TESTS).display()
+        );
+    }
+    Ok(files)
 }
 
 /// Whether a file of a project, by its path inside of it, is something that a

@@ -97,7 +97,8 @@
 //!
 //! Routing, extractors, responses and arguments are plain Rust: see
 //! [`App::respond`], [`Request::signed_in`] and [`Functions::call`]. What calls the server ([`storage`],
-//! [`auth`], [`config`], [`log`]) needs one, and panics in a native build.
+//! [`auth`], [`config`], [`log`]) needs one, and panics in a native build: `coglex plugin test` runs such
+//! tests, each with a server in memory. See [`testing`].
 #![warn(missing_docs)]
 
 mod app;

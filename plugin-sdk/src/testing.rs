@@ -2,9 +2,7 @@
 //! instance of its own with a whole server of its own, which has an empty store in
 //! memory and a clock that stands still.
 //!
-//! ```
-//! # use coglex_sdk::prelude::*;
-//! # fn main() {}
+//! ```text
 //! #[cfg(test)]
 //! mod tests {
 //!     use super::*;

@@ -80,6 +80,32 @@ pub(super) async fn build(
     package: &Package,
     ask: &Ask,
 ) -> Result<Vec<u8>, BuildError> {
+    make(project, package, ask, Making::Plugin).await
+}
+
+/// Builds a component with the tests in `tests/`.
+pub(super) async fn build_tests(
+    project: &Project,
+    package: &Package,
+    ask: &Ask,
+) -> Result<Vec<u8>, BuildError> {
+    let files = super::test_files(&project.dir, "js")?;
+    make(project, package, ask, Making::Tests(&files)).await
+}
+
+/// What is made of a project.
+enum Making<'a> {
+    Plugin,
+    /// Its tests, in these files of the folder `tests`.
+    Tests(&'a [String]),
+}
+
+async fn make(
+    project: &Project,
+    package: &Package,
+    ask: &Ask,
+    making: Making<'_>,
+) -> Result<Vec<u8>, BuildError> {
     let (dir, scratch) = (&project.dir, project.scratch());
     let _lock = tools::lock(&scratch).await?;
     if package.has_dependencies && !dir.join("node_modules/.package-lock.json").is_file() {
@@ -91,14 +117,28 @@ pub(super) async fn build(
     let digest = unchanged::digest(dir, &tools::javascript_version())
         .context("cannot read the project's files")?;
     super::sdk::write_javascript(dir).context("cannot write the SDK into the project")?;
-    if let Some(component) = unchanged::find(&scratch, &digest) {
+    let (kept, wit, start) = match making {
+        Making::Plugin => (scratch.clone(), "wit", "entry.js"),
+        Making::Tests(_) => (scratch.join("suite"), "suite-wit", "suite.js"),
+    };
+    if let Some(component) = unchanged::find(&kept, &digest) {
         return Ok(component);
     }
-    let imports = world::imports_with_random(ask);
-    let wit = scratch.join("wit");
-    world::write(&wit, &imports, package.kind).context("cannot write the plugin's world")?;
-    let start = scratch.join("entry.js");
-    embedded::write(&start, &entry(&imports, package)).context("cannot write the entry")?;
+    let (wit, start) = (scratch.join(wit), scratch.join(start));
+    let mut imports = world::imports_with_random(ask);
+    let (text, written) = match making {
+        Making::Plugin => (
+            entry(&imports, package),
+            world::write(&wit, &imports, package.kind),
+        ),
+        Making::Tests(files) => {
+            imports.push(world::TEST_HOST);
+            let written = world::write_tests(&wit, &imports);
+            (test_entry(&imports, package, files), written)
+        }
+    };
+    written.context("cannot write the plugin's world")?;
+    embedded::write(&start, &text).context("cannot write the entry")?;
     let out = scratch.join("new.wasm");
     let mut tool = tools::componentize_qjs().await?;
     tool.current_dir(dir)
@@ -113,8 +153,38 @@ pub(super) async fn build(
         .arg(&out);
     run("componentize-qjs", &mut tool, Show::OnFailure).await?;
     let component = fs::read(&out).context("componentize-qjs has built nothing")?;
-    unchanged::keep(&scratch, &digest, &component).context("cannot keep the component")?;
+    unchanged::keep(&kept, &digest, &component).context("cannot keep the component")?;
     Ok(component)
+}
+
+/// The module that the component with the tests is made of.
+fn test_entry(imports: &[(&str, &str)], package: &Package, files: &[String]) -> String {
+    let mut text = String::from(
+        "// Written by `coglex plugin test`.\n\
+         import { bind } from \"coglex/host\";\n\
+         import { exportedSuite } from \"coglex/testing\";\n",
+    );
+    for (name, interface) in imports {
+        let _ = writeln!(text, "import {name} from {interface:?};");
+    }
+    let _ = writeln!(text, "import {:?};", format!("../{}", main(package)));
+    for file in files {
+        let _ = writeln!(text, "import {:?};", format!("../tests/{file}"));
+    }
+    let names: Vec<_> = imports.iter().map(|(name, _)| *name).collect();
+    let _ = writeln!(text, "\nbind({{ {} }});", names.join(", "));
+    text.push_str("export const suite = exportedSuite;\n");
+    text
+}
+
+/// The plugin's module, as imports name it.
+fn main(package: &Package) -> String {
+    let parts: Vec<_> = package
+        .main
+        .iter()
+        .map(|part| part.to_string_lossy())
+        .collect();
+    parts.join("/")
 }
 
 /// The module that the component is made of: it hands the server's interfaces to
@@ -128,12 +198,7 @@ fn entry(imports: &[(&str, &str)], package: &Package) -> String {
     for (name, interface) in imports {
         let _ = writeln!(text, "import {name} from {interface:?};");
     }
-    let main: Vec<_> = package
-        .main
-        .iter()
-        .map(|part| part.to_string_lossy())
-        .collect();
-    let _ = writeln!(text, "import {:?};\n", format!("../{}", main.join("/")));
+    let _ = writeln!(text, "import {:?};\n", format!("../{}", main(package)));
     let names: Vec<_> = imports.iter().map(|(name, _)| *name).collect();
     let _ = writeln!(text, "bind({{ {} }});", names.join(", "));
     text.push_str(match package.kind {
@@ -201,5 +266,11 @@ mod tests {
         assert!(text.contains("import \"../src/app.js\";"), "{text}");
         assert!(text.contains("bind({ logging });"), "{text}");
         assert!(text.contains("export const handler"), "{text}");
+        let text = test_entry(&[world::TEST_HOST], &package, &["notes.js".to_owned()]);
+        assert!(
+            text.contains("import testing from \"coglex:testing/host@0.1.0\";"),
+            "{text}"
+        );
+        assert!(text.contains("import \"../tests/notes.js\";"), "{text}");
     }
 }

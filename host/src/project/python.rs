@@ -96,19 +96,60 @@ pub(super) async fn build(
     package: &Package,
     ask: &Ask,
 ) -> Result<Vec<u8>, BuildError> {
+    make(project, package, ask, Making::Plugin).await
+}
+
+/// Builds a component with the tests in `tests/`.
+pub(super) async fn build_tests(
+    project: &Project,
+    package: &Package,
+    ask: &Ask,
+) -> Result<Vec<u8>, BuildError> {
+    let files = super::test_files(&project.dir, "py")?;
+    make(project, package, ask, Making::Tests(&files)).await
+}
+
+/// What is made of a project.
+enum Making<'a> {
+    Plugin,
+    /// Its tests, in these files of the folder `tests`.
+    Tests(&'a [String]),
+}
+
+async fn make(
+    project: &Project,
+    package: &Package,
+    ask: &Ask,
+    making: Making<'_>,
+) -> Result<Vec<u8>, BuildError> {
     let (dir, scratch) = (&project.dir, project.scratch());
     let _lock = tools::lock(&scratch).await?;
     let digest = unchanged::digest(dir, &tools::python_version())
         .context("cannot read the project's files")?;
     super::sdk::write_python(dir).context("cannot write the SDK into the project")?;
-    if let Some(component) = unchanged::find(&scratch, &digest) {
+    let (kept, wit, entries) = match making {
+        Making::Plugin => (scratch.clone(), "wit", "entry"),
+        Making::Tests(_) => (scratch.join("suite"), "suite-wit", "suite-entry"),
+    };
+    if let Some(component) = unchanged::find(&kept, &digest) {
         return Ok(component);
     }
-    let imports = world::imports(ask);
-    let wit = scratch.join("wit");
-    world::write(&wit, &imports, package.kind).context("cannot write the plugin's world")?;
-    let start = scratch.join("entry").join(format!("{ENTRY}.py"));
-    embedded::write(&start, &entry(&imports, package)).context("cannot write the entry")?;
+    let (wit, entries) = (scratch.join(wit), scratch.join(entries));
+    let mut imports = world::imports(ask);
+    let (text, written) = match making {
+        Making::Plugin => (
+            entry(&imports, package),
+            world::write(&wit, &imports, package.kind),
+        ),
+        Making::Tests(files) => {
+            imports.push(world::TEST_HOST);
+            let written = world::write_tests(&wit, &imports);
+            (test_entry(&imports, package, files), written)
+        }
+    };
+    written.context("cannot write the plugin's world")?;
+    embedded::write(&entries.join(format!("{ENTRY}.py")), &text)
+        .context("cannot write the entry")?;
     let out = scratch.join("new.wasm");
     let (mut tool, tools_venv) = tools::componentize_py().await?;
     let own_venv = dir.join(".venv");
@@ -126,7 +167,7 @@ pub(super) async fn build(
         .arg(&wit)
         .args(["--world", world::WORLD, "componentize", ENTRY])
         .arg("--python-path")
-        .arg(scratch.join("entry"))
+        .arg(&entries)
         .arg("--python-path")
         .arg(scratch.join("python"))
         .arg("--python-path")
@@ -137,17 +178,52 @@ pub(super) async fn build(
     tool.arg("--output").arg(&out);
     run("componentize-py", &mut tool, Show::OnFailure).await?;
     let component = fs::read(&out).context("componentize-py has built nothing")?;
-    unchanged::keep(&scratch, &digest, &component).context("cannot keep the component")?;
+    unchanged::keep(&kept, &digest, &component).context("cannot keep the component")?;
     Ok(component)
 }
+
+/// The module that the component with the tests is made of.
+fn test_entry(imports: &[(&str, &str)], package: &Package, files: &[String]) -> String {
+    let mut text = preamble("coglex plugin test", imports, package);
+    text.push_str("from coglex import testing as tests\n\n");
+    for file in files {
+        let module = file.strip_suffix(".py").unwrap_or(file);
+        let module = format!("tests.{module}");
+        let _ = writeln!(text, "tests.collect(importlib.import_module({module:?}))");
+    }
+    text.push_str(SUITE);
+    text
+}
+
+const SUITE: &str = r#"
+
+class Suite(exports.Suite):
+    def list(self):
+        return tests.listed()
+
+    def run(self, name):
+        tests.run(Err, name)
+"#;
 
 /// The module that the component is made of: it hands the server's interfaces to
 /// the SDK, loads the plugin, and exports what the plugin has filled in.
 fn entry(imports: &[(&str, &str)], package: &Package) -> String {
+    let mut text = preamble("coglex build", imports, package);
+    text.push_str(match package.kind {
+        Kind::App => APP,
+        Kind::Function => FUNCTIONS,
+    });
+    text
+}
+
+fn preamble(writer: &str, imports: &[(&str, &str)], package: &Package) -> String {
     let names: Vec<_> = imports.iter().map(|(name, _)| *name).collect();
     let names = names.join(", ");
+    // The name of the interface with what only tests have is `host` there, as that
+    // of the module with the entry's helpers is here.
+    let names = names.replace("testing", "host as testing");
     let mut text = format!(
-        "# Written by `coglex build`.\n\
+        "# Written by `{writer}`.\n\
          import importlib\n\n\
          from componentize_py_types import Err\n\
          from wit_world import exports\n\
@@ -159,10 +235,6 @@ fn entry(imports: &[(&str, &str)], package: &Package) -> String {
         let _ = write!(text, "{name}={name}, ");
     }
     let _ = write!(text, ")\nimportlib.import_module({:?})\n\n", package.module);
-    text.push_str(match package.kind {
-        Kind::App => APP,
-        Kind::Function => FUNCTIONS,
-    });
     text
 }
 

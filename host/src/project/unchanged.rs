@@ -66,6 +66,7 @@ pub(super) fn find(scratch: &Path, digest: &str) -> Option<Vec<u8>> {
 
 /// Remembers a component.
 pub(super) fn keep(scratch: &Path, digest: &str, component: &[u8]) -> io::Result<()> {
+    fs::create_dir_all(scratch)?;
     let stamp = scratch.join("built-from");
     // First, so that a stamp never vouches for half a component.
     let _ = fs::remove_file(&stamp);

@@ -41,6 +41,8 @@ const GATED: [Gated; 5] = [
     }),
     ("store", "coglex:kv/store@0.1.0", |grants| grants.kv),
 ];
+/// What tests may import beside what their plugin does.
+pub(super) const TEST_HOST: (&str, &str) = ("testing", "coglex:testing/host@0.1.0");
 /// For languages whose own randomness is part of the snapshot that they start from.
 const RANDOM: (&str, &str) = ("random", "wasi:random/random@0.2.0");
 const RANDOM_WIT: &str = "package wasi:random@0.2.0;
@@ -80,11 +82,21 @@ pub(super) fn imports_with_random(ask: &Ask) -> Vec<(&'static str, &'static str)
 
 /// Writes the world and the packages that it is made of into a folder.
 pub(super) fn write(to: &Path, imports: &[(&str, &str)], kind: Kind) -> io::Result<()> {
+    write_exporting(to, imports, kind.exports())
+}
+
+/// The same for a component with a plugin's tests, which import
+/// [`TEST_HOST`] beside what the plugin does.
+pub(super) fn write_tests(to: &Path, imports: &[(&str, &str)]) -> io::Result<()> {
+    write_exporting(to, imports, &["coglex:testing/suite@0.1.0"])
+}
+
+fn write_exporting(to: &Path, imports: &[(&str, &str)], exports: &[&str]) -> io::Result<()> {
     let mut world = format!("package local:plugin;\n\nworld {WORLD} {{\n");
     for (_, interface) in imports {
         let _ = writeln!(world, "  import {interface};");
     }
-    for interface in kind.exports() {
+    for interface in exports {
         let _ = writeln!(world, "  export {interface};");
     }
     world.push_str("}\n");

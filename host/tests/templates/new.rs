@@ -55,6 +55,7 @@ fn a_javascript_app() {
     let (_dir, project) = new("js", "app");
     serves_notes(&project);
     good(Command::new("node").current_dir(&project).arg("--test"));
+    passes_its_tests(&project, 1);
 }
 
 #[test]
@@ -65,6 +66,7 @@ fn a_javascript_function() {
     let (_dir, project) = new("js", "function");
     greets(&project);
     good(Command::new("node").current_dir(&project).arg("--test"));
+    passes_its_tests(&project, 1);
 }
 
 #[test]
@@ -82,7 +84,7 @@ fn a_python_function() {
 }
 
 /// By `coglex plugin test`, this many.
-fn passes_its_tests(project: &Path, tests: usize) {
+pub fn passes_its_tests(project: &Path, tests: usize) {
     let said = good(coglex().args(["plugin", "test"]).arg(project));
     let result = format!("{tests} passed; 0 failed; 0 ignored");
     assert!(said.contains(&result), "{said}");

@@ -5,8 +5,8 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::new::new;
-use crate::tools::{coglex, good};
+use crate::new::{new, passes_its_tests};
+use crate::tools::{coglex, good, without};
 
 /// What the tests in `plugin_test` ask for.
 const MANIFEST: &str = include_str!("plugin_test/coglex.toml");
@@ -42,6 +42,58 @@ fn a_test_has_a_server_of_its_own() {
     std::fs::remove_file(project.join("tests/good.rs")).unwrap();
     std::fs::write(project.join("tests/bad.rs"), BAD).unwrap();
     failures_are_told(&project);
+}
+
+#[test]
+fn in_javascript_too() {
+    if without("node") {
+        return;
+    }
+    let (_dir, project) = new("js", "app");
+    std::fs::write(project.join("coglex.toml"), MANIFEST).unwrap();
+    let tests = include_str!("plugin_test/good.js");
+    std::fs::write(project.join("tests/good.js"), tests).unwrap();
+    passes_its_tests(&project, 1 + tests.matches("\ntest(").count());
+
+    let bad = "import { equal, test } from \"coglex/testing\";
+        test(\"fails\", () => equal({ a: 1 }, { a: 2 }, \"arithmetic is broken\"));
+        test(\"loops\", () => { for (;;); });
+        test(\"waits\", async () => {});";
+    std::fs::write(project.join("tests/bad.js"), bad).unwrap();
+    let output = plugin_test(&project, &["fails", "loops", "waits"])
+        .output()
+        .unwrap();
+    let (said, _) = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for part in [
+        "arithmetic is broken",
+        "{\"a\":2}",
+        "CPU budget of 2s",
+        "not an async one",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+}
+
+/// What passes and what fails in one component: making and
+/// compiling a component with a whole Python in it takes a while.
+#[test]
+fn in_python_too() {
+    let (_dir, project) = new("python", "app");
+    std::fs::write(project.join("coglex.toml"), MANIFEST).unwrap();
+    let tests = include_str!("plugin_test/good.py");
+    std::fs::write(project.join("tests/good.py"), tests).unwrap();
+    let bad = "def test_fails():\n    assert 1 + 1 == 3, \"arithmetic is broken\"\n";
+    std::fs::write(project.join("tests/bad.py"), bad).unwrap();
+    let (said, _) = text(&plugin_test(&project, &[]).output().unwrap());
+    let passed = 1 + tests.matches("\ndef test_").count();
+    assert!(
+        said.contains(&format!("{passed} passed; 1 failed; 0 ignored")),
+        "{said}"
+    );
+    for part in ["bad.py", "AssertionError: arithmetic is broken"] {
+        assert!(said.contains(part), "{said}");
+    }
 }
 
 fn failures_are_told(project: &Path) {

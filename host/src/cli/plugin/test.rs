@@ -134,7 +134,7 @@ fn failures(failed: &[(String, Report)]) -> String {
     for (test, report) in failed {
         text.push_str(&format!("\n---- {test} ----\n"));
         if let Outcome::Failed { why, printed } = &report.outcome {
-            for part in [Some(printed.trim_end()), why.as_deref()]
+            for part in [Some(printed.trim_end()), why.as_deref().map(str::trim_end)]
                 .into_iter()
                 .flatten()
             {
