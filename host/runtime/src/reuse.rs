@@ -77,6 +77,10 @@ impl<G: Send + 'static> Reuse<G> {
 
     /// An instance that waits, made ready for this call; the context comes back
     /// where there is none.
+    #[expect(
+        clippy::result_large_err,
+        reason = "no error: the context goes on to a fresh instance, and boxing it would cost each call"
+    )]
     pub(crate) fn take(
         &self,
         shared: &Shared,
