@@ -1,9 +1,11 @@
 //! How a call enters a guest and comes out again: three doors, one way to run
 //! and one way to fail.
 
+mod body;
 pub(crate) mod function;
 pub(crate) mod records;
 pub(crate) mod wasi_http;
+mod within;
 
 use std::time::Duration;
 
@@ -19,15 +21,15 @@ use crate::plugin::Shared;
 use crate::schema::Schema;
 use crate::state::Watch;
 
+pub use body::ResponseBody;
 pub use function::Failure;
+use within::within;
 
 /// An error that a body can end with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// A request's body, as it arrives. The caller bounds it; see
 /// [`http_body_util::Limited`], whose error becomes [`CallError::PayloadTooLarge`].
 pub type RequestBody = UnsyncBoxBody<Bytes, BoxError>;
-/// A response's body.
-pub type ResponseBody = UnsyncBoxBody<Bytes, BoxError>;
 
 /// Through which export a plugin answers HTTP requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,13 +72,13 @@ pub(crate) async fn attempt<T>(
     wall: Duration,
     guest: impl Future<Output = wasmtime::Result<T>>,
 ) -> Result<T, Ending> {
-    match tokio::time::timeout(wall, watch.clock.measure(guest)).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) if error.is::<wasmtime::PoolConcurrencyLimitError>() => {
+    match within(wall, watch.clock.measure(guest)).await {
+        Some(Ok(answer)) => Ok(answer),
+        Some(Err(error)) if error.is::<wasmtime::PoolConcurrencyLimitError>() => {
             Err(Ending::NoInstance(error))
         }
-        Ok(Err(error)) => Err(Ending::Trap(error)),
-        Err(_) => Err(Ending::Wall(wall)),
+        Some(Err(error)) => Err(Ending::Trap(error)),
+        None => Err(Ending::Wall(wall)),
     }
 }
 
@@ -186,9 +188,28 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     header::UPGRADE,
 ];
 
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
 /// Takes out what concerns the connection: these, and what `Connection` names.
 /// What proxies tell of the client stays: that is not the client's to take out.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    // Most messages have none of them, and looking each up would cost more.
+    if !headers.keys().any(is_hop_by_hop) {
+        return;
+    }
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -217,6 +238,18 @@ pub(crate) fn check_head(status: u16, headers: &mut HeaderMap) -> Result<http::S
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn both_ways_to_know_such_a_header_agree() {
+        for name in &HOP_BY_HOP {
+            assert!(is_hop_by_hop(name), "{name}");
+            let mut headers = HeaderMap::new();
+            headers.insert(name, http::HeaderValue::from_static("x"));
+            strip_hop_by_hop(&mut headers);
+            assert!(headers.is_empty(), "{name}");
+        }
+        assert!(!is_hop_by_hop(&header::CONTENT_TYPE));
+    }
 
     #[test]
     fn what_the_connection_header_names_stays_on_the_connection() {

@@ -1,13 +1,17 @@
 //! The gateway's own door: the request whole, as a record; the response too.
 //! The fastest of the two, and the one that our SDKs use.
 
-use bytes::Bytes;
+use std::pin::pin;
+
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
-use http_body_util::{BodyExt, Full};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::component::InstancePre;
 
-use super::{RequestBody, ResponseBody, RouteMatch, check_head, invalid, run, strip_hop_by_hop};
+use super::{
+    RequestBody, ResponseBody, RouteMatch, check_head, invalid, run, strip_hop_by_hop, within,
+};
 use crate::bindings::gateway::handler::{self, Guest, GuestIndices};
 use crate::bodies::Buffered;
 use crate::error::CallError;
@@ -18,6 +22,9 @@ use crate::state::{InstanceState, Phase, Watch, store};
 /// Headers of one response; far more than any client accepts.
 const MAX_HEADERS: usize = 256;
 const MAX_HEADER_BYTES: usize = 64 * 1024;
+/// What servers commonly add to a response's headers; room for them is made at
+/// once.
+const ADDED_HEADERS: usize = 4;
 
 /// Has the guest answer a request.
 pub(crate) async fn handle(
@@ -36,21 +43,27 @@ pub(crate) async fn handle(
     let response;
     let watch = match reuse.take(shared, context) {
         Ok((mut warm, watch)) => {
-            let guest = warm.guest.call_handle(&mut warm.store, &request);
-            response = run(shared, &watch, budget.wall, guest).await?;
+            response = {
+                let call = pin!(warm.guest.call_handle(&mut warm.store, &request));
+                run(shared, &watch, budget.wall, call).await?
+            };
             reuse.keep(shared.admission.instances(), warm);
             watch
         }
         Err(context) => {
             let (mut store, watch) = store(pre.engine(), shared, Phase::Serve, budget, context);
             let guest;
-            (guest, response) = run(shared, &watch, budget.wall, async {
-                let instance = pre.instantiate_async(&mut store).await?;
-                let guest = door.load(&mut store, &instance)?;
-                let response = guest.call_handle(&mut store, &request).await?;
-                Ok((guest, response))
-            })
-            .await?;
+            (guest, response) = {
+                // Pinned here: each layer around it would else hold all of it, and
+                // copy it.
+                let call = pin!(async {
+                    let instance = pre.instantiate_async(&mut store).await?;
+                    let guest = door.load(&mut store, &instance)?;
+                    let response = guest.call_handle(&mut store, &request).await?;
+                    Ok((guest, response))
+                });
+                run(shared, &watch, budget.wall, call).await?
+            };
             if budget.reuse > 1 {
                 let warm = Warm::new(store, guest, shared);
                 reuse.keep(shared.admission.instances(), warm);
@@ -80,19 +93,18 @@ async fn record(
         .strip_suffix('/')
         .filter(|rest| !rest.is_empty())
         .unwrap_or(path);
-    let headers = parts.headers.iter().filter_map(|(name, value)| {
-        Some((
-            name.as_str().to_owned(),
-            std::str::from_utf8(value.as_bytes()).ok()?.to_owned(),
-        ))
-    });
+    let mut headers = Vec::with_capacity(parts.headers.len());
+    headers.extend(parts.headers.iter().filter_map(|(name, value)| {
+        let value = std::str::from_utf8(value.as_bytes()).ok()?;
+        Some((name.as_str().to_owned(), value.to_owned()))
+    }));
     let request = handler::Request {
         method: parts.method.as_str().to_owned(),
         path: path.to_owned(),
         route: matched.pattern,
         query: parts.uri.query().map(str::to_owned),
         params: matched.params,
-        headers: headers.collect(),
+        headers,
         body,
     };
     Ok((request, memory))
@@ -101,10 +113,13 @@ async fn record(
 /// The whole body, in the time of one call, and no larger than the guest could
 /// hold. The caller has set a tighter limit.
 pub(super) async fn collect(shared: &Shared, body: RequestBody) -> Result<Buffered, CallError> {
+    if body.is_end_stream() {
+        return Ok(shared.bodies.body());
+    }
     let read = read(body, shared.budget.memory_bytes, shared.bodies.body());
-    match tokio::time::timeout(shared.budget.wall, read).await {
-        Ok(result) => result,
-        Err(_) => Err(CallError::InvalidRequest(
+    match within(shared.budget.wall, read).await {
+        Some(result) => result,
+        None => Err(CallError::InvalidRequest(
             "The body did not arrive in time.".to_owned(),
         )),
     }
@@ -166,10 +181,7 @@ fn answer(
         Ok((check_head(response.status, &mut headers)?, headers))
     });
     let (status, headers) = checked.map_err(|why| invalid(shared, watch, why))?;
-    let body = Full::new(Bytes::from(response.body))
-        .map_err(|never| match never {})
-        .boxed_unsync();
-    let mut response = Response::new(body);
+    let mut response = Response::new(ResponseBody::whole(response.body));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     Ok(response)
@@ -185,7 +197,8 @@ fn headers(pairs: &[(String, String)]) -> Result<HeaderMap, String> {
             "it has more than {MAX_HEADERS} headers or {MAX_HEADER_BYTES} bytes of them"
         ));
     }
-    let mut headers = HeaderMap::with_capacity(pairs.len());
+    // Some more are added on the way out.
+    let mut headers = HeaderMap::with_capacity(pairs.len() + ADDED_HEADERS);
     for (name, value) in pairs {
         let Ok(key) = HeaderName::from_bytes(name.as_bytes()) else {
             return Err(format!(

@@ -1,12 +1,14 @@
 //! The standard door, `wasi:http/incoming-handler`: bodies stream both ways, and
 //! a component that has never heard of us runs unchanged.
 //!
-//! The guest runs in a task of its own, because it goes on writing the body
-//! after the head is out. The task holds the store and the place in the
-//! plugin's admission. It ends when the guest ends, when a budget is spent, or
-//! when the client goes away, which drops the body and with it the task.
+//! A guest goes on writing the body after the head is out, so one that is not done
+//! at once, as most are whose answers are short, gets a task of its own. It holds
+//! the store and the place in the plugin's admission. It ends when the guest ends,
+//! when a budget is spent, or when the client goes away, which drops the body and
+//! with it the task.
 
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
@@ -73,7 +75,9 @@ pub(crate) async fn handle(
         };
         async move {
             let wall = shared.budget.wall;
-            run(&shared, &watch, wall, async move {
+            // Pinned here: each layer around it would else hold all of it, and
+            // copy it.
+            let call = pin!(async move {
                 let _held = (permit, memory);
                 let mut store = store;
                 // Dropped before the store, whose end the body takes for its own
@@ -84,11 +88,24 @@ pub(crate) async fn handle(
                 guest.call_handle(&mut store, incoming, outparam).await?;
                 fate.done = true;
                 Ok(())
-            })
-            .await
+            });
+            run(&shared, &watch, wall, call).await
         }
     };
-    let task = Task(Some(tokio::spawn(guest.in_current_span())));
+    // Begun here, where it often ends, too: a task costs its making, and a wake-up
+    // of this one.
+    let mut guest = Box::pin(guest.in_current_span());
+    let begun = poll_fn(|context| Poll::Ready(guest.as_mut().poll(context))).await;
+    let task = match begun {
+        Poll::Ready(end) => Task {
+            end: Some(end),
+            running: None,
+        },
+        Poll::Pending => Task {
+            end: None,
+            running: Some(tokio::spawn(guest)),
+        },
+    };
     match head.await {
         Ok(Ok(response)) => answer(shared, &watch, response, task, broken),
         Ok(Err(code)) => Err(invalid(
@@ -160,7 +177,7 @@ fn answer(
         shared: Arc::clone(shared),
         watch: watch.clone(),
     };
-    Ok(Response::from_parts(parts, body.boxed_unsync()))
+    Ok(Response::from_parts(parts, ResponseBody::streamed(body)))
 }
 
 /// Tells the body how the guest ended.
@@ -177,25 +194,31 @@ impl Drop for Fate {
     }
 }
 
-/// The guest's task; dropping it ends the guest.
-struct Task(Option<JoinHandle<Result<(), CallError>>>);
+/// The guest; dropping it ends it.
+struct Task {
+    /// How it ended, where that was at once.
+    end: Option<Result<(), CallError>>,
+    running: Option<JoinHandle<Result<(), CallError>>>,
+}
 
 impl Task {
     /// How the guest ended; nothing if the host failed or is going down.
     async fn join(mut self) -> Option<Result<(), CallError>> {
-        let handle = self.0.as_mut()?;
-        handle.await.ok()
+        match &mut self.running {
+            Some(handle) => handle.await.ok(),
+            None => self.end.take(),
+        }
     }
 
     /// Lets the guest go on to its own end.
     fn detach(&mut self) {
-        self.0 = None;
+        self.running = None;
     }
 }
 
 impl Drop for Task {
     fn drop(&mut self) {
-        if let Some(handle) = &self.0 {
+        if let Some(handle) = &self.running {
             handle.abort();
         }
     }
