@@ -52,8 +52,10 @@
 //! ```
 //!
 //! A client posts `{"args": ["Ann"], "kwargs": {"greeting": "Hi"}}` to
-//! `/service/execution/v1/execute/greet/` and gets `"Hi, Ann!"`. See
-//! [`functions!`].
+//! `/service/execution/v1/execute/greet/` and gets `"Hi, Ann!"`. A function may
+//! also run by the clock, and be called before or after documents are written:
+//! `#[schedule("0 3 * * *")]`, `#[before(insert, "orders")]`. See [`functions!`] and
+//! [`Write`].
 //!
 //! # What a plugin may use
 //!

@@ -11,6 +11,8 @@ use crate::support::{Client, PATIENCE, with_query};
 
 /// All that the fixture asks for.
 const ALLOW: &str = r#"
+[plugins.allow.fixture-hooks]
+functions = ["one_to_five"]
 [[plugins.allow.fixture-hooks.storage]]
 collection = "*"
 verbs = ["read", "insert", "update", "delete", "hook"]
@@ -450,6 +452,12 @@ fn what_functions_declare_is_shown_and_their_arguments_are_checked() {
         assert_eq!(problem["errors"][0]["path"], at, "{body}: {problem}");
         reply.problem(422, "input_mismatch");
     }
+
+    // A plugin that calls it is told the same.
+    assert_eq!(by_guest(&host, json!({"call": 2}))["ok"], 2);
+    let error = by_guest(&host, json!({"call": 6}));
+    let error = error["error"].as_str().unwrap();
+    assert!(error.contains("/args/0"), "{error}");
 
     let shown = host
         .server

@@ -409,6 +409,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_hook_is_one_line() {
+        let hook = |moment: &str, order: i32| {
+            let hook = json!({"moment": moment, "operation": "insert", "collection": "orders",
+                "order": order, "fail_open": false});
+            hook_line(&serde_json::from_value(hook).unwrap())
+        };
+        assert_eq!(
+            hook("before", -5),
+            "before insert of orders, order -5, fail-closed"
+        );
+        assert_eq!(hook("after", 0), "after insert of orders");
+    }
+
+    #[test]
     fn columns_fit_their_widest_cell() {
         let rows = [["a", "long cell", "x"], ["longer", "b", ""]];
         let rows: Vec<Vec<String>> = rows.map(|row| row.map(str::to_owned).to_vec()).to_vec();
