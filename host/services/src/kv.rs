@@ -125,8 +125,17 @@ impl Kv {
         let value = checked(value)?;
         let expires = self.expiry(ttl)?;
         self.ensure_index().await?;
-        // What is overwritten is not looked at: the next count puts it right.
-        self.take(caller, (0, value.size(&id))).await?;
+        // What is overwritten is looked at only where it matters; elsewhere the next
+        // count puts it right.
+        let more = value.size(&id);
+        if let Err(error) = self.take(caller, (0, more)).await {
+            let KvError::Full(_) = error else {
+                return Err(error);
+            };
+            let there = self.read(&id).await?;
+            let there = there.map_or(0, |entry| entry.value.size(&id));
+            self.take(caller, (there, more)).await?;
+        }
         for _ in 0..MAX_ROUNDS {
             let update = Update {
                 filter: doc! { "_id": &id },

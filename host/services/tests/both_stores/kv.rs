@@ -247,6 +247,17 @@ async fn a_plugin_fills_its_room_and_no_more(store: Store) {
     assert!(matches!(swapped.await, Err(KvError::Full(_))));
     assert!(kv.get(&small, "four").await.unwrap().is_none());
 
+    // What is there can be overwritten, also by more if that fits.
+    set("two").await.unwrap();
+    let longer = vec![8; 3_100];
+    kv.set(&small, "two", longer.clone(), None).await.unwrap();
+    let error = kv
+        .set(&small, "two", vec![8; 4_000], None)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, KvError::Full(_)), "{error}");
+    assert_eq!(kv.get(&small, "two").await.unwrap(), Some(longer));
+
     // What is deleted makes room at once.
     assert!(kv.delete(&small, "one").await.unwrap());
     set("four").await.unwrap();
