@@ -36,6 +36,7 @@ pub fn serve(loaded: Loaded, dev: Option<Dev>) -> anyhow::Result<()> {
         tracing::warn!("{warning}");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(loaded.config.server.threads())
         .enable_all()
         .build()
         .context("cannot start the threads of the server")?;

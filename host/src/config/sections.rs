@@ -43,6 +43,8 @@ pub struct ServerConfig {
     /// Time to send a buffered body.
     #[serde(deserialize_with = "period")]
     pub body_timeout: Duration,
+    /// Threads that serve requests; else as many as [`ServerConfig::threads`] says.
+    pub threads: Option<usize>,
     /// Proxies that set `X-Forwarded-For`.
     pub trusted_proxies: usize,
     /// Time without a client taking a byte of its response.
@@ -56,7 +58,20 @@ pub struct ServerConfig {
     pub shutdown_grace: Duration,
 }
 
+/// Threads beside one for each core. A guest makes its thread unavailable while one
+/// instruction or host call of it takes long, to fill or copy dozens of MiB for
+/// instance. With as many threads as cores, two such guests on a small machine have
+/// everybody wait; with more, the system shares the cores among the threads.
+const MORE_THREADS: usize = 6;
+
 impl ServerConfig {
+    /// How many threads serve requests.
+    pub fn threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads
+            .unwrap_or_else(|| cores().saturating_add(MORE_THREADS))
+    }
+
     /// Whether clients come over https, so that cookies must be `Secure`. Taken
     /// from the configuration alone: a header could be forged by any client.
     pub fn is_https(&self) -> bool {

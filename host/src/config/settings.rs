@@ -169,6 +169,13 @@ pub static SETTINGS: &[Setting] = &[
         aliases: &[],
     },
     Setting {
+        name: "server.threads",
+        kind: Kind::Count { min: 1, max: 1024 },
+        default: Computed("the number of cores, and 6"),
+        help: "Threads that serve requests. More than there are cores, so that what holds a thread up, such as a guest's copy of many bytes, holds no other request up.",
+        aliases: &[],
+    },
+    Setting {
         name: "server.trusted_proxies",
         kind: Kind::Count { min: 0, max: 16 },
         default: Is("0"),
