@@ -13,25 +13,34 @@ use std::net::IpAddr;
 
 use axum::body::Body;
 use axum::extract::{OriginalUri, Request, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bson::Bson;
 use coglex_runtime::{CallContext, Door, Guard, Mismatch, RateScope, RequestBody, RouteMatch};
 use coglex_services::accounts::User;
 use coglex_services::caller::Credentials;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use http_body::Body as _;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, Empty, Limited};
 use percent_encoding::percent_decode_str;
 
 use crate::app::AppState;
 use crate::http::error::{ApiError, FieldError};
 use crate::http::extract::Origin;
-use crate::plugins::{Entry, Lookup};
+use crate::plugins::{Entry, Lookup, is_reserved};
 pub(crate) use rate::RateLimits;
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// Whether a request can only be for an app; whoever is not sure asks the router,
+/// which sends here what is nobody else's. `/.well-known` is shared by the server
+/// and apps. `CONNECT` is for the router, which sees to it that nobody is connected
+/// to anything.
+pub(crate) fn is_for_apps(method: &Method, uri: &Uri) -> bool {
+    let path = uri.path();
+    *method != Method::CONNECT && !is_reserved(path) && !path.starts_with("/.well-known/")
+}
 
 /// Answers a request with the app that declared its route.
 pub(crate) async fn handle(
@@ -48,8 +57,10 @@ pub(crate) async fn handle(
     let params = decode(params)?;
     let users = check_guards(&state, &entry, &credentials).await?;
     let limit = check_rate(&state, &entry, &users, &origin, request.headers())?;
-    let uri = request.uri().clone();
-    check_query(&entry, uri.query().unwrap_or_default()).await?;
+    if entry.route.terms.query.is_some() {
+        let uri = request.uri().clone();
+        check_query(&entry, uri.query().unwrap_or_default()).await?;
+    }
     check_media_type(&entry, &request)?;
     let method = request.method().clone();
     let hints = entry.route.terms.cache;
@@ -68,7 +79,10 @@ pub(crate) async fn handle(
     };
 
     let response = entry.plugin.handle(request, matched, context).await?;
-    let mut response = response.map(Body::new).into_response();
+    let mut response = response.map(|body| match body.into_whole() {
+        Ok(bytes) => Body::from(bytes),
+        Err(body) => Body::new(body),
+    });
     if state.development && entry.route.terms.output.is_some() {
         response = check_output(&entry, response).await?;
     }
@@ -321,7 +335,10 @@ fn prepare(
             parts.headers.insert("x-forwarded-prefix", value);
         }
     }
-    let body = Limited::new(body, limit).boxed_unsync();
+    let body = match body.is_end_stream() {
+        true => Empty::new().map_err(|never| match never {}).boxed_unsync(),
+        false => Limited::new(body, limit).boxed_unsync(),
+    };
     Ok(http::Request::from_parts(parts, body))
 }
 
@@ -370,6 +387,24 @@ impl From<coglex_runtime::CallError> for ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_be_the_servers_own_goes_through_the_router() {
+        let check = |method: Method, uri: &str| is_for_apps(&method, &uri.parse().unwrap());
+        for own in [
+            "/healthz",
+            "/service/storage/v1/x",
+            "//admin/v1",
+            "/.well-known/jwks.json",
+            "http://host/static/a",
+        ] {
+            assert!(!check(Method::GET, own), "{own}");
+        }
+        assert!(!check(Method::CONNECT, "host:80"));
+        assert!(!check(Method::CONNECT, "/hello"));
+        assert!(check(Method::GET, "/hello"));
+        assert!(check(Method::OPTIONS, "/services/x"));
+    }
 
     #[test]
     fn a_mounted_component_sees_paths_from_its_own_root() {

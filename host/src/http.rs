@@ -31,10 +31,15 @@ use crate::{gateway, static_files};
 /// The whole server as a service of requests.
 pub fn front(state: AppState) -> anyhow::Result<front::Front> {
     let timeout = state.config.server.request_timeout;
-    Ok(front::Front::new(router(state)?, timeout))
+    // What is layered around the router, or shown to developers, is for apps, too.
+    let bare = state.config.server.cors_origins.is_empty() && !state.development;
+    let apps = bare.then(|| state.clone());
+    Ok(front::Front::new(router(state)?, apps, timeout))
 }
 
-/// Every path that is the server's own; the rest is for gateway apps.
+/// Every path that is the server's own; the rest is for gateway apps. A path whose
+/// first segment is not one that `gateway::is_for_apps` leaves to the router would
+/// never be found here.
 fn router(state: AppState) -> anyhow::Result<Router> {
     let cors = cors(&state.config.server.cors_origins)?;
     let router = Router::new()

@@ -67,7 +67,8 @@ pub(super) fn has_admin_key(headers: &HeaderMap, admin_key: &Secret) -> bool {
         .is_some_and(|given| admin_key.matches(given.as_bytes()))
 }
 
-fn read(headers: &HeaderMap, api_key: &Secret) -> Credentials {
+/// What the headers show of who sends them.
+pub(super) fn read(headers: &HeaderMap, api_key: &Secret) -> Credentials {
     Credentials {
         api_key: has_api_key(headers, api_key),
         bearer: headers.get(header::AUTHORIZATION).and_then(bearer),

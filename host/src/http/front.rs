@@ -2,6 +2,10 @@
 //! the trailing slash, the time limit, panics, problem bodies, and the headers
 //! that every response carries. Plain code instead of a stack of layers, so that
 //! the order can be read and nothing is boxed twice.
+//!
+//! Requests for apps do not go through the router where nothing is layered around
+//! it: it would look for their paths among the server's own, in vain, and box
+//! what answers them twice. That is a twentieth of a short request.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -13,16 +17,19 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{OriginalUri, Request};
+use axum::extract::{OriginalUri, Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use tower::ServiceExt as _;
 
+use super::credentials;
 use super::error::{ApiError, write_problem};
 use super::extract::Origin;
 use super::scope::{self, Subject};
+use crate::app::AppState;
+use crate::gateway;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -30,13 +37,19 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 #[derive(Clone)]
 pub struct Front {
     router: Router,
+    apps: Option<AppState>,
     timeout: Duration,
 }
 
 impl Front {
-    /// A front of `router` whose responses start within `timeout`.
-    pub fn new(router: Router, timeout: Duration) -> Self {
-        Self { router, timeout }
+    /// A front of `router` whose responses start within `timeout`. With `apps`,
+    /// paths that are not the server's own go to their apps at once.
+    pub fn new(router: Router, apps: Option<AppState>, timeout: Duration) -> Self {
+        Self {
+            router,
+            apps,
+            timeout,
+        }
     }
 
     /// Answers one request from a peer; never fails, never panics.
@@ -49,7 +62,6 @@ impl Front {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<axum::BoxError>,
     {
-        let router = self.router.clone();
         let timeout = self.timeout;
         let start = Instant::now();
         let (mut parts, body) = request.into_parts();
@@ -59,21 +71,34 @@ impl Front {
             method: parts.method.clone(),
             uri: parts.uri.clone(),
         });
-        parts.extensions.insert(Origin {
+        let origin = Origin {
             id: Arc::clone(&id),
             peer,
-        });
+        };
         if let Some(uri) = without_trailing_slash(&parts.uri) {
             parts
                 .extensions
                 .insert(OriginalUri(std::mem::replace(&mut parts.uri, uri)));
         }
-        let request = Request::from_parts(parts, Body::new(body));
+        let apps = self.apps.as_ref();
+        let apps = apps.filter(|_| gateway::is_for_apps(&parts.method, &parts.uri));
+        let next = match apps {
+            Some(state) => Next::App(state.clone(), origin),
+            None => {
+                parts.extensions.insert(origin);
+                Next::Router(self.router.clone())
+            }
+        };
+        // Most requests have no body, which needs no box.
+        let body = match body.is_end_stream() {
+            true => Body::empty(),
+            false => Body::new(body),
+        };
+        let request = Request::from_parts(parts, body);
         let answer = async move {
-            let routed = AssertUnwindSafe(router.oneshot(request)).catch_unwind();
+            let routed = AssertUnwindSafe(next.answer(request)).catch_unwind();
             let response = match tokio::time::timeout(timeout, routed).await {
-                Ok(Ok(Ok(response))) => response,
-                Ok(Ok(Err(never))) => match never {},
+                Ok(Ok(response)) => response,
                 // The panic hook has logged where and why.
                 Ok(Err(_)) => ApiError::internal("a handler panicked").into_response(),
                 Err(_) => ApiError::request_timeout().into_response(),
@@ -100,6 +125,31 @@ impl Front {
     }
 }
 
+/// Who answers a request.
+enum Next {
+    Router(Router),
+    App(AppState, Origin),
+}
+
+impl Next {
+    async fn answer(self, request: Request) -> Response {
+        match self {
+            Next::Router(router) => match router.oneshot(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            },
+            Next::App(state, origin) => {
+                let credentials = credentials::read(request.headers(), &state.api_key);
+                // Boxed: it is large, and every idle connection has room for what
+                // is not.
+                Box::pin(gateway::handle(State(state), credentials, origin, request))
+                    .await
+                    .into_response()
+            }
+        }
+    }
+}
+
 /// The client's own id if it is fit to be written into logs and headers, else a
 /// fresh one.
 fn request_id(headers: &HeaderMap) -> Arc<str> {
@@ -114,16 +164,29 @@ fn request_id(headers: &HeaderMap) -> Arc<str> {
 
 /// Unique among all servers by its first half, within this one by its second.
 fn fresh_id() -> Arc<str> {
-    static SERVER: LazyLock<u64> = LazyLock::new(|| {
+    static SERVER: LazyLock<String> = LazyLock::new(|| {
         // An id is no secret: without randomness the clock tells servers apart.
-        getrandom::u64().unwrap_or_else(|_| {
+        let server = getrandom::u64().unwrap_or_else(|_| {
             let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
             since.as_nanos() as u64
-        })
+        });
+        format!("{:012x}-", server >> 16)
     });
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    format!("{:012x}-{number:x}", *SERVER >> 16).into()
+    let mut id = String::with_capacity(32);
+    id.push_str(&SERVER);
+    push_hex(&mut id, NEXT.fetch_add(1, Ordering::Relaxed));
+    id.into()
+}
+
+/// Appends a number as `{:x}` does. Formatting takes five times as long, and every
+/// request has an id.
+fn push_hex(text: &mut String, number: u64) {
+    let digits = (u64::BITS - number.leading_zeros()).div_ceil(4).max(1);
+    for place in (0..digits).rev() {
+        let digit = (number >> (4 * place)) & 0xf;
+        text.push(char::from_digit(digit as u32, 16).unwrap_or('0'));
+    }
 }
 
 /// The URI that the router sees when the client's has a trailing slash: every
@@ -160,7 +223,7 @@ mod tests {
         };
         let router =
             Router::new().route("/", get(move || Box::pin(slow()) as BoxFuture<'static, ()>));
-        let front = Front::new(router, Duration::from_millis(20));
+        let front = Front::new(router, None, Duration::from_millis(20));
         let response = front
             .answer(
                 IpAddr::from([127, 0, 0, 1]),
@@ -233,5 +296,14 @@ mod tests {
             assert_ne!(&*id(bad), bad);
         }
         assert_ne!(fresh_id(), fresh_id());
+    }
+
+    #[test]
+    fn numbers_of_ids_are_hexadecimal() {
+        for number in [0, 1, 9, 10, 15, 16, 255, 256, 0xdead_beef, u64::MAX] {
+            let mut text = String::new();
+            push_hex(&mut text, number);
+            assert_eq!(text, format!("{number:x}"));
+        }
     }
 }
