@@ -5,7 +5,7 @@
 //! hook sees what comes through either door. Hooks *before* a write are called one
 //! after the other and may change or refuse it (`before`); hooks *after* it are
 //! jobs, held back while it is written so that none is forgotten (`after`). What
-//! they are told is an [`event`], what they answer is read and checked by `answer`.
+//! they are told is an `event`, what they answer is read and checked by `answer`.
 //!
 //! It does not know plugins: whoever keeps them brings a [`HookTable`]. Restoring
 //! and importing, documents that expire, and what the server writes of its own

@@ -44,6 +44,9 @@ impl Watch {
                 Err(Stop::Fault(fault)) => fault,
             };
             if !hook.fail_open {
+                if let HookFault::Unavailable(_) = fault {
+                    self.log(hook, "it cannot be called now");
+                }
                 return Err(Error::HookFailed(fault));
             }
             tracing::warn!(
