@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use coglex_runtime::testing::Harness;
 use coglex_runtime::{Allow, Budget, PluginSecret, Policy, Runtime, RuntimeSettings};
-use coglex_services::accounts::{AuthSettings, SigningKey};
+use coglex_services::accounts::{AuthSettings, RealmPolicy, SigningKey, TokenAlgorithm};
 use coglex_services::documents::DocumentLimits;
 use coglex_services::jobs::JobSettings;
 use coglex_services::storage::DocumentStore;
@@ -18,7 +18,7 @@ use coglex_services::storage::embedded::{EmbeddedOptions, EmbeddedStore};
 use coglex_services::storage::mongo::MongoStore;
 use coglex_services::{Accounts, Clock, Documents, Hooks, Jobs, Kv, Services};
 
-use crate::config::{self, Config, PluginsConfig, Secret};
+use crate::config::{self, AuthConfig, Config, PluginsConfig, RealmConfig, Secret, SignUp};
 use crate::dev::Builds;
 use crate::gateway::RateLimits;
 use crate::plugins::{Deployments, Registry, RegistrySettings};
@@ -377,12 +377,37 @@ fn auth_settings(config: &Config) -> anyhow::Result<AuthSettings> {
         // Half, so that a storm of sign-ins leaves the other half to reads.
         hash_concurrency: auth.hash_concurrency.unwrap_or((cores / 2).max(1)),
         hash_queue: auth.hash_queue,
-        session_ttl: auth.session_ttl,
-        signing_key: SigningKey(signing_key.expose().as_bytes().into()),
-        issuer: "coglex".to_owned(),
+        // One of the setting's words.
+        algorithm: TokenAlgorithm::of_name(&auth.token_algorithm).unwrap_or(TokenAlgorithm::Hs256),
+        key_lifetime: auth.key_lifetime,
+        issuer: auth.issuer.clone(),
+        key_failures: auth.sign_in_failures,
+        address_failures: auth.address_failures,
+        policy: realm_policy(auth, &RealmConfig::default()),
+        realms: auth
+            .realms
+            .iter()
+            .map(|(realm, own)| (realm.clone(), realm_policy(auth, own)))
+            .collect(),
+        ..AuthSettings::new(SigningKey(signing_key.expose().as_bytes().into()))
     };
     match settings.check() {
         Ok(()) => Ok(settings),
         Err(sentence) => anyhow::bail!("the settings of auth cannot be used: {sentence}"),
+    }
+}
+
+/// What holds in a realm: its own settings, and those of all for the rest.
+fn realm_policy(all: &AuthConfig, own: &RealmConfig) -> RealmPolicy {
+    RealmPolicy {
+        sign_up: own.sign_up.unwrap_or(all.sign_up) == SignUp::Open,
+        password_min: own.password_min.unwrap_or(all.password_min),
+        password_max: own.password_max.unwrap_or(all.password_max),
+        allow_common: own
+            .password_allow_common
+            .unwrap_or(all.password_allow_common),
+        access_ttl: own.access_ttl.unwrap_or(all.access_ttl),
+        session_ttl: own.session_ttl.unwrap_or(all.session_ttl),
+        session_max: own.session_max_ttl.unwrap_or(all.session_max_ttl),
     }
 }

@@ -1,6 +1,7 @@
 //! The command line: what `coglex` can be told, and who does it. Flags of the
 //! settings come from the table in [`crate::config::settings`].
 
+mod auth;
 mod build;
 mod data;
 mod jobs;
@@ -56,6 +57,7 @@ pub fn run() -> anyhow::Result<()> {
         Some(("build", given)) => build::run(given),
         Some(("plugin", given)) => plugin::run(given),
         Some(("jobs", given)) => jobs::run(given),
+        Some(("auth", given)) => auth::run(given),
         Some((name, given)) => data::run(name, given).unwrap_or(Ok(())),
         None => Ok(()), // clap has printed the help.
     }
@@ -80,6 +82,7 @@ pub fn command() -> Command {
         .subcommand(build::command())
         .subcommand(plugin::command())
         .subcommand(jobs::command())
+        .subcommand(auth::command())
         .subcommands(data::commands())
 }
 

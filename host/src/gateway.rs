@@ -138,7 +138,7 @@ async fn signed_in<'a>(
         None => {
             let accounts = &state.services.accounts;
             let user = accounts.session_of(realm, credentials).await?;
-            users.push(user.ok_or_else(|| ApiError::session_required(realm))?);
+            users.push(user.ok_or_else(|| ApiError::session_required_of(realm, credentials))?);
             users.len() - 1
         }
     };
@@ -207,7 +207,7 @@ fn check_rate(
 /// Who is at the other end: the peer, or whom the outermost of the proxies that
 /// the operator trusts has seen. What a client writes before that is not
 /// believed.
-fn client_address(peer: IpAddr, headers: &HeaderMap, trusted_proxies: usize) -> IpAddr {
+pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted_proxies: usize) -> IpAddr {
     let Some(nth) = trusted_proxies.checked_sub(1) else {
         return peer;
     };

@@ -8,6 +8,7 @@
 //! here: CORS when configured. In extractors: the API key, body size and time.
 
 mod credentials;
+mod cross_site;
 pub mod error;
 pub mod extract;
 pub mod front;
@@ -17,7 +18,7 @@ pub mod server;
 mod stall;
 
 use axum::handler::Handler as _;
-use axum::routing::{get, patch, post};
+use axum::routing::{delete, get, patch, post};
 use axum::{Router, middleware};
 use http::{HeaderName, HeaderValue, Method, header};
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -46,6 +47,7 @@ fn router(state: AppState) -> anyhow::Result<Router> {
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/static/{*path}", get(static_files::serve))
+        .route("/.well-known/jwks.json", get(auth::keys::public))
         .nest("/admin/v1", admin_routes())
         .nest("/service/auth/v1", auth_routes())
         .nest("/service/storage/v1", storage_routes())
@@ -84,6 +86,8 @@ fn admin_routes() -> Router<AppState> {
         .route("/plugins/{name}/enable", post(admin::plugins::enable))
         .route("/plugins/{name}/disable", post(admin::plugins::disable))
         .route("/plugins/{name}/logs", get(admin::plugins::logs))
+        .route("/auth/keys", get(admin::keys::list))
+        .route("/auth/keys/rotate", post(admin::keys::rotate))
         .route("/jobs", get(jobs::list::<AdminKey>))
         .route(
             "/jobs/{job}",
@@ -116,7 +120,8 @@ fn execution_routes() -> Router<AppState> {
         .route("/jobs/{job}/retry", post(jobs::retry::<ApiKey>))
 }
 
-/// All behind the API key but sign-out. `{realm}` is the users' collection.
+/// Behind the API key but for sign-out and what users do by themselves, with a token
+/// of their own. `{realm}` is the users' collection.
 fn auth_routes() -> Router<AppState> {
     Router::new()
         .route("/signup/{realm}", post(auth::sign_up))
@@ -124,6 +129,13 @@ fn auth_routes() -> Router<AppState> {
         .route("/session/{realm}", get(auth::session))
         .route("/signout/{realm}", get(auth::sign_out).post(auth::sign_out))
         .route("/refresh/{realm}", patch(auth::refresh))
+        .route("/token/{realm}", post(auth::own::renew))
+        .route("/password/{realm}", post(auth::own::change_password))
+        .route(
+            "/sessions/{realm}",
+            get(auth::own::list).delete(auth::own::end_others),
+        )
+        .route("/sessions/{realm}/{id}", delete(auth::own::end))
 }
 
 /// All behind the API key. `GET {collection}/count` counts. The words after a

@@ -19,13 +19,14 @@ use std::time::{Duration, Instant};
 use coglex_runtime::{
     Allow, BudgetOverrides, CallContext, Door, Plugin, Policy, RouteMatch, Runtime, RuntimeSettings,
 };
-use coglex_services::accounts::{AuthSettings, SigningKey};
+use coglex_services::accounts::{AuthSettings, RealmPolicy, SigningKey};
 use coglex_services::caller::Credentials;
 use coglex_services::documents::DocumentLimits;
+use coglex_services::jobs::JobSettings;
 use coglex_services::storage::{
     DocumentStore, DocumentStream, Find, IndexSpec, Result as StoreResult, Update, UpdateOutcome,
 };
-use coglex_services::{Accounts, Documents, Kv, Services};
+use coglex_services::{Accounts, Documents, Jobs, Kv, Services};
 use futures_util::StreamExt;
 use http_body_util::{BodyExt, Full};
 
@@ -140,9 +141,13 @@ fn services() -> Services {
         argon2_lanes: 1,
         hash_concurrency: 1,
         hash_queue: 1,
-        session_ttl: Duration::from_secs(60),
-        signing_key: SigningKey(Arc::from([0; 32])),
-        issuer: "call-cost".to_owned(),
+        policy: RealmPolicy {
+            password_min: 1,
+            allow_common: true,
+            session_ttl: Duration::from_secs(60),
+            ..RealmPolicy::default()
+        },
+        ..AuthSettings::new(SigningKey(Arc::from([0; 32])))
     };
     let limits = DocumentLimits {
         document_bytes: 1 << 20,
@@ -174,7 +179,7 @@ impl DocumentStore for EmptyStore {
         Ok(futures_util::stream::empty().boxed())
     }
 
-    async fn count(&self, _: &str, _: bson::Document) -> StoreResult<u64> {
+    async fn count(&self, _: &str, _: bson::Document, _: Option<Duration>) -> StoreResult<u64> {
         Ok(0)
     }
 
@@ -187,7 +192,13 @@ impl DocumentStore for EmptyStore {
         Ok(futures_util::stream::empty().boxed())
     }
 
-    async fn distinct(&self, _: &str, _: &str, _: bson::Document) -> StoreResult<Vec<bson::Bson>> {
+    async fn distinct(
+        &self,
+        _: &str,
+        _: &str,
+        _: bson::Document,
+        _: Option<Duration>,
+    ) -> StoreResult<Vec<bson::Bson>> {
         Ok(Vec::new())
     }
 

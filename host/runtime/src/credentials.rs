@@ -2,7 +2,9 @@
 //! request headers, or is curious, must not hold an API key or a session.
 
 use coglex_services::Accounts;
-use coglex_services::caller::{ADMIN_KEY_HEADER, API_KEY_HEADER, SESSION_COOKIE_PREFIX};
+use coglex_services::caller::{
+    ADMIN_KEY_HEADER, API_KEY_HEADER, SECURE_COOKIE_PREFIX, SESSION_COOKIE_PREFIX,
+};
 use http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
 
 const API_KEY: HeaderName = HeaderName::from_static(API_KEY_HEADER);
@@ -18,8 +20,11 @@ fn is_session(pair: &[u8]) -> bool {
         .iter()
         .position(|byte| !byte.is_ascii_whitespace() && *byte != b'=')
         .unwrap_or(pair.len());
-    pair.get(start..)
-        .is_some_and(|pair| pair.starts_with(SESSION_COOKIE_PREFIX.as_bytes()))
+    let pair = pair.get(start..).unwrap_or_default();
+    // Browsers know the prefix `__Host-` in any case.
+    let secure = pair.get(..SECURE_COOKIE_PREFIX.len());
+    pair.starts_with(SESSION_COOKIE_PREFIX.as_bytes())
+        || secure.is_some_and(|start| start.eq_ignore_ascii_case(SECURE_COOKIE_PREFIX.as_bytes()))
 }
 
 /// Takes the keys, session cookies and session tokens out of a request's
@@ -126,6 +131,8 @@ mod tests {
         check(&["my_coglex_x=1"], Some("my_coglex_x=1"));
         check(&["a=1", " coglex_admins=t"], Some("a=1"));
         check(&["a=1; =coglex_users=t"], Some("a=1"));
+        check(&["a=1; __Host-coglex_users=t"], Some("a=1"));
+        check(&["__host-Coglex_users=t; __Host-a=1"], Some("__Host-a=1"));
     }
 
     #[test]
@@ -148,6 +155,7 @@ mod tests {
             (SET_COOKIE, "coglex_users=x; Path=/"),
             (SET_COOKIE, "=coglex_users=x; Path=/"),
             (SET_COOKIE, " = =\tcoglex_users=x"),
+            (SET_COOKIE, "__Host-coglex_users=x; Path=/; Secure"),
             (SET_COOKIE, "b=2"),
             (CLEAR_SITE_DATA, "\"cookies\""),
         ]);

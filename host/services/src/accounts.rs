@@ -2,7 +2,7 @@
 //! of its own.
 //!
 //! A user is a document of the realm's collection:
-//! `{_id, _key, _password, _coglex: {sessions: {<hash>: {created, expires}}}, …}`.
+//! `{_id, _key, _password, _coglex: {sessions: {<hash>: {created, expires, …}}}, …}`.
 //! Sessions live inside it, so that one read by `_id` both checks a session and
 //! yields the user, a deleted user's sessions are dead with it, and a new
 //! password ends the others in the same atomic update. They are keyed by hash
@@ -12,9 +12,14 @@
 //! HTTP's auth routes, the gateway's guards and guests' host functions call in
 //! here. It knows no cookies and no headers; see [`Credentials`].
 
+mod backoff;
 mod delegated;
 mod hooked;
+mod keys;
+mod own;
 mod password;
+mod policy;
+mod renewal;
 mod session;
 mod settings;
 mod token;
@@ -23,8 +28,9 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bson::{Bson, Document, RawDocumentBuf, doc};
+use bson::{Bson, DateTime, Document, RawDocumentBuf, doc};
 use futures_util::StreamExt as _;
+use jsonwebtoken::jwk::Jwk;
 
 use crate::caller::{Caller, Credentials};
 use crate::clock::Clock;
@@ -32,11 +38,17 @@ use crate::documents::{self, DocumentLimits};
 use crate::error::{Error, Result};
 use crate::hooks::{self, Done, Hooks};
 use crate::storage::{Change, DocumentStore, Find, IndexSpec, StoreError, Update, UpdateOutcome};
+use backoff::{Attempt, Backoff};
+use keys::{Keys, Master};
 use password::{Hasher, Verified};
+use renewal::RefreshToken;
 use session::{NewSession, Sessions};
-use token::Tokens;
+use token::{Carrier, Claims, Tokens};
 
-pub use settings::{AuthSettings, SigningKey};
+pub use keys::TokenKey;
+pub use own::PasswordChange;
+pub use session::{Client, OwnSession};
+pub use settings::{AuthSettings, RealmPolicy, SigningKey, TokenAlgorithm};
 
 /// Bytes of a `_key`: an e-mail address has at most 320.
 const MAX_KEY_BYTES: usize = 320;
@@ -57,7 +69,7 @@ pub struct User {
     pub document: Document,
 }
 
-/// The result of a sign-in.
+/// The result of a sign-in, or of its renewal.
 pub struct SignedIn {
     /// Who signed in.
     pub user: User,
@@ -65,6 +77,12 @@ pub struct SignedIn {
     pub token: String,
     /// When it expires, in Unix seconds.
     pub expires: i64,
+    /// What a new access token is had for, once.
+    pub refresh_token: String,
+    /// The token for a cookie (JWT). It lives as long as the session.
+    pub cookie: String,
+    /// When the session expires unless it is renewed, in Unix seconds.
+    pub session_expires: i64,
 }
 
 impl std::fmt::Debug for SignedIn {
@@ -73,6 +91,9 @@ impl std::fmt::Debug for SignedIn {
             .field("user", &self.user)
             .field("token", &"***")
             .field("expires", &self.expires)
+            .field("refresh_token", &"***")
+            .field("cookie", &"***")
+            .field("session_expires", &self.session_expires)
             .finish()
     }
 }
@@ -86,9 +107,12 @@ pub struct Accounts {
 
 struct Inner {
     store: Arc<dyn DocumentStore>,
-    session_ttl: Duration,
+    settings: AuthSettings,
+    master: Master,
     hasher: Hasher,
+    keys: Arc<Keys>,
     tokens: Tokens,
+    backoff: Backoff,
     clock: Clock,
     /// What documents of users may be: the limits of the storage service.
     limits: DocumentLimits,
@@ -113,12 +137,18 @@ impl Accounts {
         limits: DocumentLimits,
         clock: Clock,
     ) -> Self {
+        let master = Master::new(&settings.signing_key.0);
+        let keys = Keys::new(Arc::clone(&store), &settings, master.clone(), clock.clone());
+        let keys = Arc::new(keys);
         Self {
             inner: Arc::new(Inner {
                 store,
-                session_ttl: settings.session_ttl,
+                master,
                 hasher: Hasher::new(&settings),
-                tokens: Tokens::new(&settings.signing_key, &settings.issuer, clock.clone()),
+                tokens: Tokens::new(Arc::clone(&keys), &settings.issuer, clock.clone()),
+                keys,
+                backoff: Backoff::new(settings.key_failures, settings.address_failures),
+                settings,
                 clock,
                 limits,
                 indexed: Mutex::default(),
@@ -135,7 +165,8 @@ impl Accounts {
 
     /// Makes a user; answers with its `_id`. `_key` and `_password` inside
     /// `document` are ignored. `Invalid` when the key is taken (the contract
-    /// says 400).
+    /// says 400) or the password is not what the realm asks for; `Forbidden` where
+    /// sign-up is closed.
     pub async fn sign_up(
         &self,
         realm: &str,
@@ -143,6 +174,11 @@ impl Accounts {
         password: &str,
         document: Document,
     ) -> Result<Bson> {
+        if !self.inner.settings.policy_of(realm).sign_up {
+            return Err(Error::Forbidden(
+                "users of this collection do not sign up themselves".into(),
+            ));
+        }
         let made = self.create(&Caller::ApiKey, realm, key, password, document);
         made.await?.ok_or_else(taken)
     }
@@ -159,7 +195,10 @@ impl Accounts {
         let inner = &*self.inner;
         documents::check_collection(realm)?;
         check_key(key)?;
-        password::check(password)?;
+        inner
+            .settings
+            .policy_of(realm)
+            .check_password(key, password)?;
         document.remove("_key");
         document.remove("_password");
         documents::check_document(&document, inner.limits.depth, inner.limits.document_bytes)?;
@@ -216,6 +255,21 @@ impl Accounts {
         password: &str,
         condition: Document,
     ) -> Result<SignedIn> {
+        let client = Client::default();
+        self.sign_in_from(realm, key, password, condition, &client)
+            .await
+    }
+
+    /// The same, for a client somewhere. `TooManyAttempts` when it has failed too
+    /// often from there.
+    pub async fn sign_in_from(
+        &self,
+        realm: &str,
+        key: &str,
+        password: &str,
+        condition: Document,
+        client: &Client,
+    ) -> Result<SignedIn> {
         let inner = &*self.inner;
         documents::check_collection(realm)?;
         check_key(key)?;
@@ -225,19 +279,32 @@ impl Accounts {
 
         for _ in 0..MAX_SIGN_IN_ROUNDS {
             let stored = inner.find_one(realm, filter.clone()).await?;
-            let hash = stored
-                .as_ref()
-                .and_then(|user| user.get_str("_password").ok());
+            let nobody = Document::new();
+            let known = stored.as_ref().unwrap_or(&nobody);
+            let attempt = inner.attempt(realm, key, known, client)?;
+            let hash = known.get("_password");
             let verified = inner.hasher.verify(password, hash).await?;
             let (Some(mut stored), Verified::Yes { outdated }) = (stored, verified) else {
+                attempt.failed();
                 return Err(Error::NotFound("no user has this key and password".into()));
             };
+            attempt.succeeded();
 
             let now = inner.clock.now();
-            let session = NewSession::open(now, inner.session_ttl)?;
-            let mut set = doc! { session.path(): session.record() };
+            let session = NewSession::open(now, inner.settings.policy_of(realm))?;
+            let id = stored.get("_id").cloned().unwrap_or(Bson::Null);
+            let refresh = RefreshToken::first(Claims {
+                id: id.clone(),
+                session: session.id.clone(),
+            })?;
+            let mut set = doc! { session.path(): session.record(client, refresh.hash()) };
             if outdated {
-                set.insert("_password", inner.hasher.hash(password).await?);
+                match inner.hasher.hash(password).await {
+                    Ok(hash) => drop(set.insert("_password", hash)),
+                    // The old hash serves until there is time for a new one.
+                    Err(Error::Overloaded { .. }) => {}
+                    Err(error) => return Err(error),
+                }
             }
             let mut change = doc! { "$set": set };
             let surplus = Sessions::of(&stored).surplus(now);
@@ -246,18 +313,13 @@ impl Accounts {
             }
             // The hash in the filter: a session must not be opened with a
             // password that was changed while it was being verified.
-            let id = stored.get("_id").cloned().unwrap_or(Bson::Null);
-            let unchanged = doc! { "_id": id.clone(), "_password": stored.remove("_password").unwrap_or(Bson::Null) };
+            let unchanged =
+                doc! { "_id": id, "_password": stored.remove("_password").unwrap_or(Bson::Null) };
             if inner.update_hidden(realm, unchanged, change).await?.matched == 0 {
                 continue;
             }
-            let token = inner.tokens.issue(realm, &id, &session)?;
-            let expires = session.expires();
-            return Ok(SignedIn {
-                user: user(realm, stored),
-                token,
-                expires,
-            });
+            let signed_in = inner.tokens_for(realm, stored, &refresh, session.expires());
+            return signed_in.await;
         }
         Err(Error::Overloaded {
             retry_after: Duration::from_secs(1),
@@ -266,19 +328,10 @@ impl Accounts {
 
     /// The user whose session the token is, if it is valid and not revoked.
     pub async fn session(&self, realm: &str, token: &str) -> Result<Option<User>> {
-        let inner = &*self.inner;
-        documents::check_collection(realm)?;
-        // Nobody reaches the store with a token that we did not sign.
-        let Some(claims) = inner.tokens.verify(realm, token) else {
+        let Some((stored, claims)) = self.inner.claimed(realm, token).await? else {
             return Ok(None);
         };
-        let Some(raw) = inner.store.get(realm, claims.id.clone()).await? else {
-            return Ok(None);
-        };
-        let stored = decoded(&raw)?;
-        if !Sessions::of(&stored).is_open(&claims, inner.clock.now()) {
-            return Ok(None);
-        }
+        self.note_use(realm, &stored, &claims);
         Ok(Some(user(realm, stored)))
     }
 
@@ -293,11 +346,31 @@ impl Accounts {
         Ok(None)
     }
 
-    /// Revokes the session that the token is for; fine if there is none.
+    /// Notes that a session is in use, now and then and behind the caller's back.
+    fn note_use(&self, realm: &str, stored: &Document, claims: &Claims) {
+        let path = session::path(&claims.session);
+        let record = Sessions::of(stored).record(claims);
+        let now = self.inner.clock.now();
+        let Some(set) = record.and_then(|record| session::used(&path, record, now)) else {
+            return;
+        };
+        // It must not come back to life if it ends meanwhile.
+        let open = doc! { "_id": claims.id.clone(), path: { "$exists": true } };
+        let (inner, realm) = (Arc::clone(&self.inner), realm.to_owned());
+        tokio::spawn(async move {
+            let noted = inner.update_hidden(&realm, open, doc! { "$set": set });
+            if let Err(error) = noted.await {
+                tracing::warn!("the use of a session was not noted: {error}");
+            }
+        });
+    }
+
+    /// Revokes the session that the token is for; fine if there is none. The token may
+    /// be over: its session lives on, and can be renewed.
     pub async fn sign_out(&self, realm: &str, token: &str) -> Result<()> {
         let inner = &*self.inner;
         documents::check_collection(realm)?;
-        let Some(claims) = inner.tokens.verify(realm, token) else {
+        let Some(claims) = inner.tokens.verify_to_end(realm, token).await? else {
             return Ok(());
         };
         let change = doc! { "$unset": { session::path(&claims.session): "" } };
@@ -325,7 +398,7 @@ impl Accounts {
         for (path, value) in document {
             match (path.as_str(), value) {
                 ("_password", Bson::String(text)) => {
-                    password::check(&text)?;
+                    inner.settings.policy_of(realm).check_password(key, &text)?;
                     password = Some(text);
                 }
                 ("_password", _) => {
@@ -401,6 +474,23 @@ impl Accounts {
     pub fn is_own_token(&self, token: &str) -> bool {
         self.inner.tokens.is_own(token)
     }
+
+    /// Has tokens signed with a new key from now on. The former keys verify until
+    /// the tokens that they have signed are over; revoked ones no longer do, here at
+    /// once and on other hosts within ten seconds. Answers with the new key's name.
+    pub async fn rotate_keys(&self, revoke: bool) -> Result<String> {
+        self.inner.keys.rotate(revoke).await
+    }
+
+    /// The keys of tokens, without what is secret of them.
+    pub async fn token_keys(&self) -> Result<Vec<TokenKey>> {
+        self.inner.keys.list().await
+    }
+
+    /// What others verify tokens with (RFC 7517); nothing where keys are secret.
+    pub async fn public_keys(&self) -> Result<Vec<Jwk>> {
+        self.inner.keys.public().await
+    }
 }
 
 /// What is to become of a user.
@@ -442,16 +532,23 @@ impl Inner {
         let hidden = set.is_empty() && refresh.others.is_empty();
         if let Some(password) = &refresh.password {
             set.insert("_password", inner.hasher.hash(password).await?);
-            let claims = keep_token.and_then(|token| inner.tokens.verify(realm, token));
+            let claims = match keep_token {
+                Some(token) => inner.tokens.verify(realm, token).await?,
+                None => None,
+            };
             if let Some(claims) = claims
                 && let Some(record) = Sessions::of(stored).record(&claims)
             {
                 let mut keeping = set.clone();
                 keeping.insert(session::ALL, session::only(&claims, record));
                 // The record is from before the hashing: a session that ended
-                // meanwhile must not come back to life.
+                // meanwhile must not come back to life, nor a refresh token that was
+                // used.
                 let mut still_open = same_user.clone();
-                still_open.insert(session::path(&claims.session), doc! { "$exists": true });
+                let path = session::path(&claims.session);
+                let unused = record.get("refresh").cloned().unwrap_or(Bson::Null);
+                still_open.insert(format!("{path}.refresh"), unused);
+                still_open.insert(path, doc! { "$exists": true });
                 let change = refresh.setting(keeping);
                 let outcome = match hidden {
                     true => inner.update_hidden(realm, still_open, change).await?,
@@ -476,6 +573,49 @@ impl Inner {
             0 => Err(no_such_user()),
             _ => Ok(outcome.modified),
         }
+    }
+
+    /// The tokens of a session that is open until `expires`.
+    async fn tokens_for(
+        &self,
+        realm: &str,
+        stored: Document,
+        refresh: &RefreshToken,
+        expires: DateTime,
+    ) -> Result<SignedIn> {
+        let claims = &refresh.claims;
+        let session_expires = seconds(expires);
+        let access = keys::later(self.clock.now(), self.settings.policy_of(realm).access_ttl);
+        // Rounded up: never less than was promised.
+        let access = seconds(access).saturating_add(1).min(session_expires);
+        let issue = async |carrier, until| {
+            let issued = self.tokens.issue(carrier, realm, claims, until);
+            issued.await
+        };
+        Ok(SignedIn {
+            token: issue(Carrier::Bearer, access).await?,
+            expires: access,
+            refresh_token: refresh.write(&self.master, realm)?,
+            cookie: issue(Carrier::Cookie, session_expires).await?,
+            session_expires,
+            user: user(realm, stored),
+        })
+    }
+
+    /// Lets a client try a password of this user, or of nobody.
+    fn attempt(
+        &self,
+        realm: &str,
+        key: &str,
+        stored: &Document,
+        client: &Client,
+    ) -> Result<Attempt<'_>> {
+        let now = self.clock.now();
+        let known = client
+            .address
+            .is_some_and(|address| Sessions::of(stored).knows(address, now));
+        let begun = self.backoff.begin(realm, key, client.address, known);
+        begun.map_err(|retry_after| Error::TooManyAttempts { retry_after })
     }
 
     /// Makes the realm's unique index on `_key`, once in this process's life.
@@ -570,6 +710,10 @@ fn taken() -> Error {
 
 fn no_such_user() -> Error {
     Error::NotFound("no user has this key".into())
+}
+
+fn seconds(moment: DateTime) -> i64 {
+    moment.timestamp_millis().div_euclid(1_000)
 }
 
 fn decoded(raw: &RawDocumentBuf) -> Result<Document> {

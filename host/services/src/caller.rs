@@ -13,8 +13,13 @@ pub const API_KEY_HEADER: &str = "x-api-key";
 pub const ADMIN_KEY_HEADER: &str = "x-admin-key";
 
 /// Session cookies are named this and their realm. Whoever reads, sets or
-/// hides credentials goes by these two.
+/// hides credentials goes by these.
 pub const SESSION_COOKIE_PREFIX: &str = "coglex_";
+
+/// The same over https: browsers take a cookie of such a name only from the host
+/// itself, for all of its paths, and never from a neighbour (RFC 6265bis, section
+/// 4.1.3.2).
+pub const SECURE_COOKIE_PREFIX: &str = "__Host-coglex_";
 
 /// Who asks.
 #[derive(Debug, Clone)]
@@ -79,6 +84,9 @@ pub struct Credentials {
     pub bearer: Option<String>,
     /// Session cookies as (realm, token), unverified.
     pub cookies: Vec<(String, String)>,
+    /// Whether there were cookies that do not count, because the page of another
+    /// site has made a browser send them.
+    pub cross_site: bool,
 }
 
 impl Credentials {
@@ -106,6 +114,7 @@ impl std::fmt::Debug for Credentials {
             .field("api_key", &self.api_key)
             .field("bearer", &self.bearer.as_ref().map(|_| "***"))
             .field("cookies", &realms)
+            .field("cross_site", &self.cross_site)
             .finish()
     }
 }

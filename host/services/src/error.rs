@@ -48,6 +48,12 @@ pub enum Error {
     /// The operation's time limit passed.
     #[error("the operation exceeded its time limit")]
     Timeout,
+    /// The same client has failed too often.
+    #[error("too many failed attempts, try again later")]
+    TooManyAttempts {
+        /// When the next attempt is let through.
+        retry_after: Duration,
+    },
     /// A bounded queue is full.
     #[error("too busy, try again later")]
     Overloaded {

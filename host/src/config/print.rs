@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use coglex_runtime::BudgetOverrides;
 use figment::value::Value;
 
 use super::settings::{DefaultValue, Kind, SETTINGS, Setting};
-use super::{Loaded, values};
+use super::{Loaded, SignUp, values};
 
 impl Loaded {
     /// Where the value of a setting came from.
@@ -44,8 +45,43 @@ impl Loaded {
                 (Err(_), DefaultValue::Value(_)) => Ok(()),
             };
         }
+        self.realm_tables(&mut out);
         self.plugin_tables(&mut out);
         out
+    }
+
+    fn realm_tables(&self, out: &mut String) {
+        for (realm, own) in &self.config.auth.realms {
+            let _ = writeln!(out, "\n[auth.realms.{}]", quoted(realm));
+            let period =
+                |time: Option<Duration>| time.map(|time| format!("\"{}ms\"", time.as_millis()));
+            let sign_up = own.sign_up.map(|sign_up| match sign_up {
+                SignUp::Open => "\"open\"".to_owned(),
+                SignUp::Closed => "\"closed\"".to_owned(),
+            });
+            for (name, value) in [
+                ("sign_up", sign_up),
+                (
+                    "password_min",
+                    own.password_min.map(|count| count.to_string()),
+                ),
+                (
+                    "password_max",
+                    own.password_max.map(|count| count.to_string()),
+                ),
+                (
+                    "password_allow_common",
+                    own.password_allow_common.map(|switch| switch.to_string()),
+                ),
+                ("access_ttl", period(own.access_ttl)),
+                ("session_ttl", period(own.session_ttl)),
+                ("session_max_ttl", period(own.session_max_ttl)),
+            ] {
+                if let Some(value) = value {
+                    let _ = writeln!(out, "{name} = {value}");
+                }
+            }
+        }
     }
 
     fn plugin_tables(&self, out: &mut String) {

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 
 use super::secret::Secret;
-use super::values::{period, size};
+use super::values::{period, size, some_period};
 
 /// `server.*`: the HTTP server.
 #[derive(Debug, Clone, Deserialize)]
@@ -127,9 +127,37 @@ pub struct StorageConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AuthConfig {
-    /// How long a session lives.
+    /// Whether clients may sign users up.
+    pub sign_up: SignUp,
+    /// Fewest characters of a new password.
+    pub password_min: usize,
+    /// Most characters of a new password.
+    pub password_max: usize,
+    /// Whether passwords that many have are taken.
+    pub password_allow_common: bool,
+    /// How long an access token is good for.
+    #[serde(deserialize_with = "period")]
+    pub access_ttl: Duration,
+    /// How long a session lives that is not renewed.
     #[serde(deserialize_with = "period")]
     pub session_ttl: Duration,
+    /// How long a session lives at most.
+    #[serde(deserialize_with = "period")]
+    pub session_max_ttl: Duration,
+    /// Failures of one user from one address that need not wait.
+    pub sign_in_failures: u32,
+    /// Failures from one address within ten minutes.
+    pub address_failures: u32,
+    /// What tokens are signed with.
+    pub token_algorithm: String,
+    /// How long a key signs.
+    #[serde(deserialize_with = "period")]
+    pub key_lifetime: Duration,
+    /// `iss` of tokens.
+    pub issuer: String,
+    /// What differs in single realms, by the users' collection.
+    #[serde(default)]
+    pub realms: BTreeMap<String, RealmConfig>,
     /// argon2id memory, in bytes.
     #[serde(deserialize_with = "size")]
     pub argon2_memory: usize,
@@ -139,10 +167,43 @@ pub struct AuthConfig {
     pub argon2_lanes: u32,
     /// Hashings at once; half of the cores when unset.
     pub hash_concurrency: Option<usize>,
-    /// The key that signs access tokens, unless it is generated.
+    /// What the keys of tokens are made from, unless it is generated.
     pub signing_key: Option<Secret>,
     /// Hashings that may wait.
     pub hash_queue: usize,
+}
+
+/// Whether clients may sign users up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SignUp {
+    /// Whoever has the API key may.
+    Open,
+    /// Only plugins may.
+    Closed,
+}
+
+/// `auth.realms.<collection>`: what differs for the users of one collection.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RealmConfig {
+    /// As `auth.sign_up`.
+    pub sign_up: Option<SignUp>,
+    /// As `auth.password_min`.
+    pub password_min: Option<usize>,
+    /// As `auth.password_max`.
+    pub password_max: Option<usize>,
+    /// As `auth.password_allow_common`.
+    pub password_allow_common: Option<bool>,
+    /// As `auth.access_ttl`.
+    #[serde(default, deserialize_with = "some_period")]
+    pub access_ttl: Option<Duration>,
+    /// As `auth.session_ttl`.
+    #[serde(default, deserialize_with = "some_period")]
+    pub session_ttl: Option<Duration>,
+    /// As `auth.session_max_ttl`.
+    #[serde(default, deserialize_with = "some_period")]
+    pub session_max_ttl: Option<Duration>,
 }
 
 /// `plugins.*`: components and what they may do.

@@ -262,10 +262,90 @@ pub static SETTINGS: &[Setting] = &[
         aliases: &[],
     },
     Setting {
+        name: "auth.sign_up",
+        kind: Kind::Choice(&["open", "closed"]),
+        default: Is("open"),
+        help: "Whether clients may sign users up; closed leaves it to plugins that were granted it.",
+        aliases: &[],
+    },
+    Setting {
+        name: "auth.password_min",
+        kind: Kind::Count { min: 1, max: 128 },
+        default: Is("8"),
+        help: "Fewest characters of a new password.",
+        aliases: &[],
+    },
+    Setting {
+        name: "auth.password_max",
+        kind: Kind::Count { min: 16, max: 1024 },
+        default: Is("256"),
+        help: "Most characters of a new password; none has more than 1024 bytes.",
+        aliases: &[],
+    },
+    Setting {
+        name: "auth.password_allow_common",
+        kind: Kind::Switch,
+        default: Is("false"),
+        help: "Take new passwords that many people have, too, and those that are the user's key.",
+        aliases: &[],
+    },
+    Setting {
+        name: "auth.access_ttl",
+        kind: Kind::Period { min_ms: 1000 },
+        default: Is("15m"),
+        help: "How long an access token is good for; a refresh token gets another.",
+        aliases: &[],
+    },
+    Setting {
         name: "auth.session_ttl",
         kind: Kind::Period { min_ms: 1000 },
         default: Is("7d"),
-        help: "How long a sign-in lasts.",
+        help: "How long a sign-in lasts that is not renewed with its refresh token; a cookie lasts as long.",
+        aliases: &[],
+    },
+    Setting {
+        name: "auth.session_max_ttl",
+        kind: Kind::Period { min_ms: 1000 },
+        default: Is("90d"),
+        help: "How long a sign-in lasts at most, however often it is renewed.",
+        aliases: &[],
+    },
+    Setting {
+        name: "auth.sign_in_failures",
+        kind: Kind::Count { min: 0, max: 1000 },
+        default: Is("10"),
+        help: "Failed sign-ins of one user from one address before each further one has to wait, up to a minute; 0 turns that off.",
+        aliases: &[],
+    },
+    Setting {
+        name: "auth.address_failures",
+        kind: Kind::Count {
+            min: 0,
+            max: 1_000_000,
+        },
+        default: Is("200"),
+        help: "Failed sign-ins from one address within ten minutes, whatever the user; 0 turns that off. Backends that sign users in have to be counted in server.trusted_proxies.",
+        aliases: &[],
+    },
+    Setting {
+        name: "auth.token_algorithm",
+        kind: Kind::Choice(&["HS256", "EdDSA"]),
+        default: Is("HS256"),
+        help: "What access tokens are signed with; those of EdDSA can be verified by others, with the keys under /.well-known/jwks.json.",
+        aliases: &[],
+    },
+    Setting {
+        name: "auth.key_lifetime",
+        kind: Kind::Period { min_ms: 60_000 },
+        default: Is("90d"),
+        help: "How long a key signs access tokens until another takes its place; it verifies until the last of them is over.",
+        aliases: &[],
+    },
+    Setting {
+        name: "auth.issuer",
+        kind: Kind::Text,
+        default: Is("coglex"),
+        help: "`iss` of access tokens; tokens with another are refused.",
         aliases: &[],
     },
     Setting {
@@ -303,7 +383,7 @@ pub static SETTINGS: &[Setting] = &[
         name: "auth.signing_key",
         kind: Kind::Secret,
         default: Computed("generated, kept in data.dir"),
-        help: "Key that signs access tokens, at least 32 characters; the same on all hosts of one database.",
+        help: "Secret that the keys of access and refresh tokens are made from, at least 32 characters; the same on all hosts of one database. A new one ends all sessions.",
         aliases: &[],
     },
     Setting {
@@ -524,9 +604,11 @@ pub static SETTINGS: &[Setting] = &[
 ];
 
 /// Tables of `coglex.toml` that hold one entry per plugin, which have no
-/// environment names or flags since their keys are not known beforehand; and
+/// environment names or flags since their keys are not known beforehand; `auth.realms`
+/// with one per realm; and
 /// the ceiling of budgets, whose keys are those of `plugins.budgets`.
 pub(super) const FREE_TABLES: &[&str] = &[
+    "auth.realms",
     "plugins.allow",
     "plugins.settings",
     "plugins.secrets",

@@ -88,6 +88,13 @@ pub(super) fn period<'de, D: Deserializer<'de>>(input: D) -> Result<Duration, D:
         .ok_or_else(|| D::Error::custom("not a length of time"))
 }
 
+/// The same for one that need not be there.
+pub(super) fn some_period<'de, D: Deserializer<'de>>(
+    input: D,
+) -> Result<Option<Duration>, D::Error> {
+    period(input).map(Some)
+}
+
 /// For `#[serde(deserialize_with)]` on a number of bytes.
 pub(super) fn size<'de, D: Deserializer<'de>>(input: D) -> Result<usize, D::Error> {
     let value = <Value as Deserialize>::deserialize(input)?;

@@ -3,15 +3,16 @@
 
 use axum::extract::FromRequestParts;
 use coglex_services::caller::{
-    ADMIN_KEY_HEADER, API_KEY_HEADER, Credentials, SESSION_COOKIE_PREFIX as COOKIE_PREFIX,
+    ADMIN_KEY_HEADER, API_KEY_HEADER, Credentials, SECURE_COOKIE_PREFIX, SESSION_COOKIE_PREFIX,
 };
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
+use super::cross_site;
 use super::error::ApiError;
 use crate::app::AppState;
-use crate::config::Secret;
+use crate::config::{Secret, ServerConfig};
 
 /// The header that carries the API key.
 pub(super) const X_API_KEY: HeaderName = HeaderName::from_static(API_KEY_HEADER);
@@ -49,7 +50,7 @@ impl FromRequestParts<AppState> for Credentials {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-        Ok(read(&parts.headers, &state.api_key))
+        Ok(read(&parts.method, &parts.headers, state))
     }
 }
 
@@ -67,9 +68,20 @@ pub(super) fn has_admin_key(headers: &HeaderMap, admin_key: &Secret) -> bool {
         .is_some_and(|given| admin_key.matches(given.as_bytes()))
 }
 
-/// What the headers show of who sends them.
-pub(super) fn read(headers: &HeaderMap, api_key: &Secret) -> Credentials {
-    Credentials {
+/// What the headers show of who sends them. Cookies that another site has made a
+/// browser send with a write are left out.
+pub(super) fn read(method: &Method, headers: &HeaderMap, state: &AppState) -> Credentials {
+    read_by(method, headers, &state.api_key, &state.config.server)
+}
+
+fn read_by(
+    method: &Method,
+    headers: &HeaderMap,
+    api_key: &Secret,
+    server: &ServerConfig,
+) -> Credentials {
+    let secure = server.is_https();
+    let mut credentials = Credentials {
         api_key: has_api_key(headers, api_key),
         bearer: headers.get(header::AUTHORIZATION).and_then(bearer),
         cookies: headers
@@ -78,9 +90,20 @@ pub(super) fn read(headers: &HeaderMap, api_key: &Secret) -> Credentials {
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(';'))
             .take(MAX_COOKIES)
-            .filter_map(session_cookie)
+            .filter_map(|pair| session_cookie(pair, secure))
             .collect(),
+        cross_site: false,
+    };
+    // Who sends the API key is no page of another site, which does not know it.
+    if !credentials.cookies.is_empty() && !credentials.api_key {
+        let origins = server.cors_origins.iter().map(String::as_str);
+        let trusted = origins.chain([server.public_url.as_str()]);
+        if cross_site::is_forged(method, headers, trusted) {
+            credentials.cookies.clear();
+            credentials.cross_site = true;
+        }
     }
+    credentials
 }
 
 fn bearer(value: &HeaderValue) -> Option<String> {
@@ -89,12 +112,22 @@ fn bearer(value: &HeaderValue) -> Option<String> {
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then(|| token.to_owned())
 }
 
-fn session_cookie(pair: &str) -> Option<(String, String)> {
+fn session_cookie(pair: &str, secure: bool) -> Option<(String, String)> {
     let (name, token) = pair.trim().split_once('=')?;
-    let realm = percent_decode_str(name.strip_prefix(COOKIE_PREFIX)?)
+    let realm = percent_decode_str(name.strip_prefix(prefix(secure))?)
         .decode_utf8()
         .ok()?;
     (!token.is_empty()).then(|| (realm.into_owned(), token.to_owned()))
+}
+
+/// What cookies' names start with. Over https one without `__Host-` does not count: a
+/// neighbouring host may have set it, to have our users act as somebody else.
+fn prefix(secure: bool) -> &'static str {
+    if secure {
+        SECURE_COOKIE_PREFIX
+    } else {
+        SESSION_COOKIE_PREFIX
+    }
 }
 
 /// `Set-Cookie` for a new session. Scripts cannot read it, other sites cannot
@@ -105,10 +138,11 @@ pub(super) fn set_cookie(
     max_age: u64,
     secure: bool,
 ) -> Option<HeaderValue> {
+    let prefix = prefix(secure);
     let name = utf8_percent_encode(realm, NOT_IN_COOKIE_NAMES);
     let secure = if secure { "; Secure" } else { "" };
     let cookie = format!(
-        "{COOKIE_PREFIX}{name}={token}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Lax{secure}"
+        "{prefix}{name}={token}; Path=/; Max-Age={max_age}; HttpOnly; SameSite=Lax{secure}"
     );
     HeaderValue::try_from(cookie).ok()
 }
@@ -121,6 +155,7 @@ pub(super) fn clear_cookie(realm: &str, secure: bool) -> Option<HeaderValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{self, Inputs};
 
     fn credentials(pairs: &[(&str, &str)]) -> Credentials {
         let mut headers = HeaderMap::new();
@@ -130,7 +165,14 @@ mod tests {
                 HeaderValue::from_str(value).unwrap(),
             );
         }
-        read(&headers, &Secret::from("right".to_owned()))
+        sent(Method::POST, &headers, "")
+    }
+
+    fn sent(method: Method, headers: &HeaderMap, public_url: &str) -> Credentials {
+        let mut server = config::load(&Inputs::default()).unwrap().config.server;
+        public_url.clone_into(&mut server.public_url);
+        let key = Secret::from("right".to_owned());
+        read_by(&method, headers, &key, &server)
     }
 
     #[test]
@@ -189,9 +231,41 @@ mod tests {
             );
             let sent = cookie.split(';').next().unwrap();
             assert_eq!(
-                session_cookie(sent),
+                session_cookie(sent, true),
                 Some((realm.to_owned(), "tok".to_owned()))
             );
+            assert_eq!(session_cookie(sent, false), None);
         }
+    }
+
+    #[test]
+    fn over_https_only_cookies_of_this_very_host_count() {
+        let mut headers = HeaderMap::new();
+        let both = "coglex_users=theirs; __Host-coglex_users=ours";
+        headers.insert("cookie", both.parse().unwrap());
+        let read = |url: &str| sent(Method::GET, &headers, url).cookies;
+        assert_eq!(read("https://a.example"), [("users".into(), "ours".into())]);
+        assert_eq!(read(""), [("users".into(), "theirs".into())]);
+    }
+
+    #[test]
+    fn cookies_that_another_site_has_sent_do_not_count_for_writes() {
+        let with = |method: Method, pairs: &[(&'static str, &str)]| {
+            let mut headers = HeaderMap::new();
+            headers.insert("cookie", "coglex_users=t".parse().unwrap());
+            headers.insert("sec-fetch-site", "cross-site".parse().unwrap());
+            for (name, value) in pairs {
+                headers.insert(*name, value.parse().unwrap());
+            }
+            let read = sent(method, &headers, "");
+            assert_ne!(read.cookies.is_empty(), !read.cross_site);
+            read
+        };
+        assert!(with(Method::POST, &[]).cross_site);
+        assert!(!with(Method::GET, &[]).cross_site);
+        assert!(!with(Method::POST, &[("x-api-key", "right")]).cross_site);
+        assert!(with(Method::POST, &[("x-api-key", "wrong")]).cross_site);
+        let bearer = with(Method::POST, &[("authorization", "Bearer t")]);
+        assert_eq!(bearer.tokens("users").count(), 1);
     }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use coglex_services::Error as ServiceError;
+use coglex_services::caller::Credentials;
 use coglex_services::hooks::HookFault;
 use coglex_services::storage::Failure;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -126,6 +127,19 @@ impl ApiError {
             format!("A signed-in user of {realm} is required."),
         )
         .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+    }
+
+    /// The same, or 403 if somebody would be signed in by a cookie that another site
+    /// has sent.
+    pub(crate) fn session_required_of(realm: &str, credentials: &Credentials) -> Self {
+        if !credentials.cross_site {
+            return Self::session_required(realm);
+        }
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "cross_site_request",
+            "A session cookie does not count in a write that a page of another origin sends; the setting server.cors_origins says which may.",
+        )
     }
 
     /// 403: somebody is signed in, but has not this role.
@@ -323,6 +337,12 @@ impl From<ServiceError> for ApiError {
                 "timeout",
                 "The operation took longer than it may.",
             ),
+            ServiceError::TooManyAttempts { retry_after } => Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_attempts",
+                "This has failed too often; try again later.",
+            )
+            .with_retry_after(retry_after),
             ServiceError::Overloaded { retry_after } => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "overloaded",

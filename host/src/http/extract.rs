@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use bson::Document;
 use bytes::Bytes;
+use coglex_services::accounts::Client;
 use coglex_services::json;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, header};
@@ -19,6 +20,7 @@ use serde::de::DeserializeOwned;
 use super::credentials::{has_admin_key, has_api_key};
 use super::error::ApiError;
 use crate::app::AppState;
+use crate::gateway::client_address;
 
 /// Parsing a longer body would hold up the other requests of a worker.
 const PARSE_ASIDE: usize = 256 << 10;
@@ -71,6 +73,20 @@ impl<S: Sync> FromRequestParts<S> for Origin {
         let origin = parts.extensions.get::<Self>().cloned();
         origin.ok_or_else(|| {
             ApiError::internal("the request has no id: it did not come through `front`")
+        })
+    }
+}
+
+impl FromRequestParts<AppState> for Client {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let origin = Origin::from_request_parts(parts, state).await?;
+        let hops = state.config.server.trusted_proxies;
+        let agent = parts.headers.get(header::USER_AGENT);
+        Ok(Self {
+            address: Some(client_address(origin.peer, &parts.headers, hops)),
+            agent: agent.map(|agent| String::from_utf8_lossy(agent.as_bytes()).into_owned()),
         })
     }
 }

@@ -139,7 +139,7 @@ impl Next {
                 Err(never) => match never {},
             },
             Next::App(state, origin) => {
-                let credentials = credentials::read(request.headers(), &state.api_key);
+                let credentials = credentials::read(request.method(), request.headers(), &state);
                 // Boxed: it is large, and every idle connection has room for what
                 // is not.
                 Box::pin(gateway::handle(State(state), credentials, origin, request))

@@ -13,10 +13,13 @@ use http::Method;
 /// them nor reach them with a wildcard.
 pub(super) const RESERVED: [&str; 5] = ["service", "admin", "static", "healthz", "readyz"];
 
+/// The one path that the server keeps among the well-known ones (RFC 8615).
+const JWKS_PATH: &str = "/.well-known/jwks.json";
+
 /// Whether the server keeps this path for itself.
 pub(crate) fn is_reserved(path: &str) -> bool {
     let first = path.trim_start_matches('/').split('/').next().unwrap_or("");
-    RESERVED.contains(&first)
+    RESERVED.contains(&first) || path == JWKS_PATH
 }
 
 /// Why a set of plugins cannot be served together, as a sentence.

@@ -107,7 +107,11 @@ fn cookies_are_secure_when_clients_come_over_https() {
     let cookie = sign_in(&api, "ann", "correct horse")
         .header("set-cookie")
         .to_owned();
-    assert!(cookie.ends_with("; Secure"), "{cookie}");
+    assert!(cookie.starts_with("__Host-coglex_users="), "{cookie}");
+    assert!(
+        cookie.ends_with("; HttpOnly; SameSite=Lax; Secure"),
+        "{cookie}"
+    );
     // A header that any client can send decides nothing.
     let server = TestServer::start();
     let api = server.api();
@@ -389,7 +393,8 @@ fn a_storm_of_sign_ins_is_turned_away_while_reads_go_on() {
         "8",
     ];
     let narrow = ["--auth-hash-concurrency", "1", "--auth-hash-queue", "1"];
-    let server = TestServer::with(&[slow, narrow].concat());
+    let patient = ["--auth-sign-in-failures", "0"];
+    let server = TestServer::with(&[&slow[..], &narrow, &patient].concat());
     let api = server.api();
     sign_up(&api, "ann");
     let replies: Vec<Reply> = std::thread::scope(|scope| {

@@ -9,7 +9,7 @@ use crate::support::link::Link;
 use crate::support::{API_KEY, PATIENCE, TestServer};
 
 /// `127.0.0.1:port` of the test command's server.
-fn database_address() -> Option<String> {
+pub(crate) fn database_address() -> Option<String> {
     let uri = std::env::var("COGLEX_TEST_MONGODB_URI").ok();
     if uri.is_none() {
         eprintln!("skipped: COGLEX_TEST_MONGODB_URI is not set; `cargo xtask test` sets it");

@@ -13,6 +13,7 @@ mod support;
 
 mod admin;
 mod capabilities;
+mod cookies;
 mod dev;
 mod egress;
 mod gateway;

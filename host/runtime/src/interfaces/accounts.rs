@@ -103,7 +103,9 @@ impl InstanceState {
             ServiceError::Conflict(text) => Error::Conflict(text),
             ServiceError::Forbidden(text) => Error::AccessDenied(text),
             ServiceError::TooLarge(text) => Error::TooLarge(text),
-            ServiceError::Overloaded { .. } => Error::Overloaded,
+            ServiceError::Overloaded { .. } | ServiceError::TooManyAttempts { .. } => {
+                Error::Overloaded
+            }
             error @ (ServiceError::Timeout
             | ServiceError::Unavailable(_)
             | ServiceError::HookFailed(_)) => {

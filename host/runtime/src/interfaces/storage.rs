@@ -373,7 +373,9 @@ impl InstanceState {
             ServiceError::Forbidden(text) => Error::AccessDenied(text),
             ServiceError::TooLarge(text) => Error::TooLarge(text),
             ServiceError::Timeout => Error::Timeout,
-            ServiceError::Overloaded { .. } => Error::Unavailable,
+            ServiceError::Overloaded { .. } | ServiceError::TooManyAttempts { .. } => {
+                Error::Unavailable
+            }
             error @ ServiceError::HookFailed(_) => {
                 self.log_failure(&error);
                 Error::Unavailable

@@ -148,7 +148,7 @@ impl InstanceState {
         self.call.credentials = Credentials {
             api_key,
             bearer: bearer.clone(),
-            cookies: Vec::new(),
+            ..Credentials::default()
         };
         self.call.users.clear();
         self.call.caller = None;

@@ -10,7 +10,7 @@ use coglex_runtime::{
     Allow, Ask, Budget, BudgetOverrides, CallContext, LoadError, Plugin, Policy, RequestBody,
     ResponseBody, Runtime, RuntimeSettings,
 };
-use coglex_services::accounts::{AuthSettings, SigningKey};
+use coglex_services::accounts::{AuthSettings, RealmPolicy, SigningKey};
 use coglex_services::caller::Credentials;
 use coglex_services::documents::DocumentLimits;
 use coglex_services::jobs::JobSettings;
@@ -39,9 +39,13 @@ pub(crate) fn services() -> Services {
         argon2_lanes: 1,
         hash_concurrency: 1,
         hash_queue: 1,
-        session_ttl: Duration::from_secs(60),
-        signing_key: SigningKey(Arc::from([7; 32])),
-        issuer: "test".to_owned(),
+        policy: RealmPolicy {
+            password_min: 1,
+            allow_common: true,
+            session_ttl: Duration::from_secs(60),
+            ..RealmPolicy::default()
+        },
+        ..AuthSettings::new(SigningKey(Arc::from([7; 32])))
     };
     let limits = DocumentLimits {
         document_bytes: 1 << 20,

@@ -48,9 +48,7 @@ impl Accounts {
         document: Document,
     ) -> Result<Bson> {
         authorize(caller, realm, AuthVerb::Signup)?;
-        let made = self
-            .create(caller, realm, key, password, document)
-            .await?;
+        let made = self.create(caller, realm, key, password, document).await?;
         made.ok_or_else(|| Error::Conflict("another user has this key".into()))
     }
 
@@ -68,9 +66,7 @@ impl Accounts {
         password::check(password)?;
         let by_key = doc! { "_key": { "$eq": key } };
         let stored = self.inner.find_one(realm, by_key).await?;
-        let hash = stored
-            .as_ref()
-            .and_then(|user| user.get_str("_password").ok());
+        let hash = stored.as_ref().and_then(|user| user.get("_password"));
         let verified = self.inner.hasher.verify(password, hash).await?;
         match verified {
             Verified::Yes { .. } => Ok(stored.map(|stored| user(realm, stored))),

@@ -11,6 +11,7 @@ use std::time::Duration;
 use argon2::password_hash::phc::{Ident, Output, ParamsString, PasswordHash, Salt};
 use argon2::password_hash::{Error as HashError, PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Algorithm, Argon2, Params, Version};
+use bson::Bson;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::AuthSettings;
@@ -18,8 +19,10 @@ use crate::error::{Error, Result};
 
 /// Bytes of a password. argon2 would take four gigabytes, and hash them.
 const MAX_PASSWORD_BYTES: usize = 1024;
+/// The costliest bcrypt hash that is verified: some four seconds. Common are 10 to 14.
+const MAX_BCRYPT_COST: u32 = 16;
 
-/// Checks a password's length. What makes one good is a policy, not checked here.
+/// Checks a password's length. What makes one good is `policy`'s to say.
 pub(super) fn check(password: &str) -> Result<()> {
     if password.is_empty() || password.len() > MAX_PASSWORD_BYTES {
         return Err(Error::Invalid(format!(
@@ -83,16 +86,24 @@ impl Hasher {
         .await
     }
 
-    /// Compares with a stored PHC string. Without one, or with one that cannot
-    /// be read, the same work is done on a hash that no password has, so that
-    /// the time does not tell who has an account.
-    pub(super) async fn verify(&self, password: &str, stored: Option<&str>) -> Result<Verified> {
+    /// Compares with what is stored of a user: a PHC string, or a bcrypt hash that was
+    /// taken over from another server, as text or as the bytes of that. Without one, or
+    /// with one that cannot be read, the same work is done on a hash that no password
+    /// has, so that the time does not tell who has an account.
+    pub(super) async fn verify(&self, password: &str, stored: Option<&Bson>) -> Result<Verified> {
         let argon2 = self.argon2()?;
-        let stored = stored.and_then(|text| PasswordHash::new(text).ok());
+        let stored = stored.and_then(Stored::read);
         let password = password.to_owned();
         self.run(move || {
             let (hash, real) = match stored {
-                Some(hash) => (hash, true),
+                Some(Stored::Bcrypt(hash)) => {
+                    // Cut at 72 bytes, as whoever made the hash has done it.
+                    return Ok(match bcrypt::verify(&password, &hash) {
+                        Ok(true) => Verified::Yes { outdated: true },
+                        _ => Verified::No,
+                    });
+                }
+                Some(Stored::Phc(hash)) => (*hash, true),
                 None => (unmatched(argon2.params())?, false),
             };
             let right = argon2.verify_password(password.as_bytes(), &hash).is_ok();
@@ -149,6 +160,28 @@ impl Hasher {
     }
 }
 
+/// What a user's `_password` is.
+enum Stored {
+    Phc(Box<PasswordHash>),
+    /// `$2b$12$…`, which is replaced at the next sign-in.
+    Bcrypt(String),
+}
+
+impl Stored {
+    fn read(value: &Bson) -> Option<Self> {
+        let text = match value {
+            Bson::String(text) => text,
+            Bson::Binary(binary) => std::str::from_utf8(&binary.bytes).ok()?,
+            _ => return None,
+        };
+        if let Ok(hash) = PasswordHash::new(text) {
+            return Some(Stored::Phc(Box::new(hash)));
+        }
+        let parts: bcrypt::HashParts = text.parse().ok()?;
+        (parts.get_cost() <= MAX_BCRYPT_COST).then(|| Stored::Bcrypt(text.to_owned()))
+    }
+}
+
 /// A hash with these parameters whose output is random: verifying against it
 /// costs what a real one costs, and never succeeds.
 fn unmatched(params: &Params) -> Result<PasswordHash, HashError> {
@@ -186,7 +219,10 @@ mod tests {
             hasher.hash("correct horse").await.unwrap(),
             "salts must differ"
         );
-        let check = async |password, stored| hasher.verify(password, stored).await.unwrap();
+        let check = async |password, stored: Option<&str>| {
+            let stored = stored.map(Bson::from);
+            hasher.verify(password, stored.as_ref()).await.unwrap()
+        };
         assert_eq!(
             check("correct horse", Some(&*hash)).await,
             Verified::Yes { outdated: false }
@@ -210,7 +246,7 @@ mod tests {
 
     #[tokio::test]
     async fn other_parameters_make_a_hash_outdated() {
-        let old = Hasher::new(&settings()).hash("p").await.unwrap();
+        let old = Bson::from(Hasher::new(&settings()).hash("p").await.unwrap());
         for change in [
             (|s: &mut AuthSettings| s.argon2_memory_kib = 128) as fn(&mut AuthSettings),
             |s| s.argon2_passes = 2,
@@ -221,6 +257,44 @@ mod tests {
             let verified = Hasher::new(&today).verify("p", Some(&old)).await.unwrap();
             assert_eq!(verified, Verified::Yes { outdated: true });
         }
+    }
+
+    #[tokio::test]
+    async fn bcrypt_hashes_verify_and_are_outdated() {
+        let hasher = Hasher::new(&settings());
+        let check = async |password: &str, stored: Bson| {
+            hasher.verify(password, Some(&stored)).await.unwrap()
+        };
+        // Test vectors of OpenBSD's and of other implementations.
+        for (password, hash) in [
+            (
+                "U*U",
+                "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW",
+            ),
+            (
+                "U*U*U",
+                "$2b$05$XXXXXXXXXXXXXXXXXXXXXOAcXxm9kjPGEMsLznoKqmqw7tc8WCx4a",
+            ),
+        ] {
+            let right = Verified::Yes { outdated: true };
+            assert_eq!(check(password, hash.into()).await, right, "{hash}");
+            // As a driver for Python stores what its library answers.
+            let bytes = bson::Binary {
+                subtype: bson::spec::BinarySubtype::Generic,
+                bytes: hash.as_bytes().to_vec(),
+            };
+            assert_eq!(check(password, bytes.into()).await, right, "{hash}");
+            assert_eq!(check("u*u", hash.into()).await, Verified::No);
+            assert_eq!(check(password, hash[..59].into()).await, Verified::No);
+        }
+        let made = bcrypt::hash("correct horse", 4).unwrap();
+        assert_ne!(
+            check("correct horse", made.clone().into()).await,
+            Verified::No
+        );
+        // One that would take a core for days is not begun.
+        let days = made.replacen("$04$", "$31$", 1);
+        assert_eq!(check("correct horse", days.into()).await, Verified::No);
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bson::{Bson, doc};
-use coglex_services::accounts::{AuthSettings, SigningKey};
+use coglex_services::accounts::{AuthSettings, RealmPolicy, SigningKey};
 use coglex_services::caller::PluginCaller;
 use coglex_services::documents::DocumentLimits;
 use coglex_services::grants::{AuthGrant, AuthVerb, Grants};
@@ -24,9 +24,13 @@ fn accounts(store: &Store) -> Accounts {
         argon2_lanes: 1,
         hash_concurrency: 2,
         hash_queue: 16,
-        session_ttl: Duration::from_secs(60),
-        signing_key: SigningKey(Arc::from([7; 32])),
-        issuer: "test".to_owned(),
+        policy: RealmPolicy {
+            password_min: 1,
+            allow_common: true,
+            session_ttl: Duration::from_secs(60),
+            ..RealmPolicy::default()
+        },
+        ..AuthSettings::new(SigningKey(Arc::from([7; 32])))
     };
     Accounts::new(store.clone(), settings, DocumentLimits::default())
 }

@@ -25,6 +25,7 @@ mod schema;
 mod scopes;
 mod store;
 mod support;
+mod tokens;
 
 /// Makes each case a test per store. A case is `async fn(Arc<dyn DocumentStore>)`.
 macro_rules! on_both_stores {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bson::{Bson, Document, doc};
-use coglex_services::accounts::{AuthSettings, SigningKey};
+use coglex_services::accounts::{AuthSettings, RealmPolicy, SigningKey};
 use coglex_services::caller::PluginCaller;
 use coglex_services::documents::{DocumentLimits, Documents};
 use coglex_services::grants::Grants;
@@ -331,9 +331,13 @@ async fn users_are_documents_too(store: Store) {
         argon2_lanes: 1,
         hash_concurrency: 2,
         hash_queue: 100,
-        session_ttl: Duration::from_secs(60),
-        signing_key: SigningKey(Arc::from([7; 32])),
-        issuer: "coglex".into(),
+        policy: RealmPolicy {
+            password_min: 1,
+            allow_common: true,
+            session_ttl: Duration::from_secs(60),
+            ..RealmPolicy::default()
+        },
+        ..AuthSettings::new(SigningKey(Arc::from([7; 32])))
     };
     let accounts = Accounts::new(Arc::clone(&store), settings, DocumentLimits::default());
     let schema = doc! {

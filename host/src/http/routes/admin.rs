@@ -3,6 +3,7 @@
 //! request without the key is refused before its body is read. One file for each
 //! thing that is administered.
 
+pub(crate) mod keys;
 pub(crate) mod plugins;
 pub(crate) mod schedules;
 pub(crate) mod schema;

@@ -5,17 +5,21 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub(crate) mod keys;
+pub(crate) mod own;
+
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bson::{Bson, Document};
 use coglex_services::Error;
+use coglex_services::accounts::{Client, SignedIn};
 use coglex_services::caller::Credentials;
-use http::{HeaderValue, header};
+use http::{HeaderMap, HeaderValue, Method, header};
 
 use super::{id_value, json_value};
 use crate::app::AppState;
-use crate::http::credentials::{clear_cookie, set_cookie};
+use crate::http::credentials::{self, clear_cookie, set_cookie};
 use crate::http::error::ApiError;
 use crate::http::extract::{ApiKey, JsonBody, Path};
 
@@ -42,24 +46,31 @@ pub(crate) async fn sign_in(
     _key: ApiKey,
     State(state): State<AppState>,
     Path(realm): Path<String>,
+    client: Client,
     JsonBody(mut body): JsonBody,
 ) -> Result<Response, ApiError> {
     let (key, password) = (text(&mut body, "_key")?, text(&mut body, "_password")?);
     let condition = document(&mut body, "query")?.unwrap_or_default();
-    let signed_in = state
+    let opened = state
         .services
         .accounts
-        .sign_in(&realm, &key, &password, condition)
+        .sign_in_from(&realm, &key, &password, condition, &client)
         .await?;
+    signed_in(&state, &realm, opened)
+}
+
+/// The user with the tokens, and the cookie.
+fn signed_in(state: &AppState, realm: &str, signed_in: SignedIn) -> Result<Response, ApiError> {
     let mut view = signed_in.user.document;
     view.insert("_token", signed_in.token.as_str());
     view.insert("_expires", signed_in.expires);
+    view.insert("_refresh_token", signed_in.refresh_token.as_str());
     let response = json_value(&Bson::Document(view))?;
     let https = state.config.server.is_https();
     let cookie = set_cookie(
-        &realm,
-        &signed_in.token,
-        seconds_until(signed_in.expires),
+        realm,
+        &signed_in.cookie,
+        seconds_until(signed_in.session_expires),
         https,
     );
     Ok(with_cookie(response, cookie))
@@ -86,8 +97,13 @@ pub(crate) async fn session(
 pub(crate) async fn sign_out(
     State(state): State<AppState>,
     Path(realm): Path<String>,
-    credentials: Credentials,
+    headers: HeaderMap,
 ) -> Result<Response, ApiError> {
+    // This GET changes something, so that a link elsewhere must not do it either.
+    let credentials = credentials::read(&Method::POST, &headers, &state);
+    if credentials.cross_site && credentials.bearer.is_none() {
+        return Ok(private(Json(true).into_response()));
+    }
     let mut failure = None;
     for token in credentials.tokens(&realm) {
         match state.services.accounts.sign_out(&realm, token).await {
