@@ -198,8 +198,8 @@ impl Jobs {
     }
 
     /// Lets a held job run, with these arguments instead of its own where they are
-    /// given. Nothing happens to one that was not waiting any more.
-    pub async fn confirm(&self, id: &str, args: Option<String>) -> Result<()> {
+    /// given. Nothing happens to one that is not held any more; answers whether it was.
+    pub async fn confirm(&self, id: &str, args: Option<String>) -> Result<bool> {
         let mut fields = doc! { "at": DateTime::now() };
         if let Some(args) = args {
             arguments(&args, "")?;
@@ -207,9 +207,9 @@ impl Jobs {
         }
         let held = doc! { "_id": id, "state": State::Waiting.name(), "held": true };
         let change = doc! { "$set": fields, "$unset": { "held": "" } };
-        self.update(held, change).await?;
+        let was_held = self.update(held, change).await?;
         self.0.due.notify_one();
-        Ok(())
+        Ok(was_held)
     }
 
     /// Takes a held job back as if it had never been there.

@@ -5,6 +5,7 @@
 //! runs out and the job is run without an outcome: it may find that the write has
 //! not happened, but no write is without its hooks.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bson::{Bson, Document, doc};
@@ -24,6 +25,9 @@ const HOLD: Duration = Duration::from_secs(120);
 const MAX_PART: usize = 512 * 1024;
 /// Documents in one job.
 const MAX_DOCUMENTS: usize = 1_000;
+/// Jobs of one write that are written at once. Each is in memory as often as it is
+/// passed on, and a plugin may have as many as it has functions.
+const AT_ONCE: usize = 16;
 
 /// What came of a write.
 #[derive(Debug)]
@@ -39,17 +43,18 @@ pub(crate) enum Done {
 /// Jobs that wait to be told what came of a write.
 pub(crate) struct Held {
     jobs: Jobs,
+    depth: u8,
     waiting: Vec<Waiting>,
 }
 
 struct Waiting {
     id: String,
+    function: String,
     operations: Vec<Operation>,
-    part: Part,
+    part: Arc<Part>,
 }
 
 /// A part of a write: the event without its last brace, and the `_id`s in it.
-#[derive(Clone)]
 struct Part {
     event: Vec<u8>,
     ids: Vec<Bson>,
@@ -66,28 +71,36 @@ impl Watch {
         let pairs = hooks
             .iter()
             .flat_map(|hook| parts.iter().map(move |part| (*hook, part)));
-        let enqueued = join_all(pairs.map(async |(hook, part)| {
-            let new = NewJob {
-                args: part.arguments(None)?,
-                depth: self.depth,
-                ..NewJob::new(&hook.function, Source::Hook)
-            };
-            let job = self.jobs.enqueue_held(new, HOLD).await?;
-            Ok::<_, Error>(Waiting {
-                id: job.id,
-                operations: hook.operations.clone(),
-                part: part.clone(),
-            })
-        }));
+        let pairs: Vec<(&AfterHook, &Arc<Part>)> = pairs.collect();
         let mut held = Held {
             jobs: self.jobs.clone(),
-            waiting: Vec::new(),
+            depth: self.depth,
+            waiting: Vec::with_capacity(pairs.len()),
         };
         let mut failed = None;
-        for one in enqueued.await {
-            match one {
-                Ok(waiting) => held.waiting.push(waiting),
-                Err(error) => failed = Some(error),
+        for some in pairs.chunks(AT_ONCE) {
+            let enqueued = join_all(some.iter().copied().map(async |(hook, part)| {
+                let new = NewJob {
+                    args: part.arguments(None)?,
+                    depth: self.depth,
+                    ..NewJob::new(&hook.function, Source::Hook)
+                };
+                let job = self.jobs.enqueue_held(new, HOLD).await?;
+                Ok::<_, Error>(Waiting {
+                    id: job.id,
+                    function: hook.function.clone(),
+                    operations: hook.operations.clone(),
+                    part: Arc::clone(part),
+                })
+            }));
+            for one in enqueued.await {
+                match one {
+                    Ok(waiting) => held.waiting.push(waiting),
+                    Err(error) => failed = Some(error),
+                }
+            }
+            if failed.is_some() {
+                break;
             }
         }
         match failed {
@@ -100,7 +113,7 @@ impl Watch {
     }
 
     /// The write as events, each of which a job can hold.
-    fn parts(&self, write: &Write) -> Result<Vec<Part>> {
+    fn parts(&self, write: &Write) -> Result<Vec<Arc<Part>>> {
         let Write::Insert { documents } = write else {
             let whole = self.open_event(Moment::After, write)?;
             let event = match whole.len() {
@@ -108,12 +121,12 @@ impl Watch {
                 // What was asked for is left out.
                 _ => self.bare_event(Moment::After, write)?,
             };
-            return Ok(vec![Part {
+            return Ok(vec![Arc::new(Part {
                 event,
                 ids: Vec::new(),
-            }]);
+            })]);
         };
-        let mut parts: Vec<Part> = Vec::new();
+        let mut parts = Vec::new();
         let start = self.bare_event(Moment::After, write)?;
         let mut part: Option<Part> = None;
         for document in documents {
@@ -149,9 +162,9 @@ impl Watch {
 
 impl Part {
     /// Ends the list of documents.
-    fn close(mut self) -> Self {
+    fn close(mut self) -> Arc<Self> {
         self.event.push(b']');
-        self
+        Arc::new(self)
     }
 
     /// The arguments of the job: a list of one event.
@@ -182,21 +195,33 @@ impl Held {
     }
 
     async fn confirm(self, done: Done) {
-        let jobs = &self.jobs;
-        let told = self.waiting.iter().map(async |waiting| {
-            let Some(outcome) = done.outcome(waiting) else {
-                return jobs.withdraw(&waiting.id).await;
-            };
-            let args = waiting.part.arguments(Some(&outcome))?;
-            jobs.confirm(&waiting.id, Some(args)).await
-        });
-        Self::log(join_all(told).await);
+        for some in self.waiting.chunks(AT_ONCE) {
+            let told = some.iter().map(async |waiting| {
+                let Some(outcome) = done.outcome(waiting) else {
+                    return self.jobs.withdraw(&waiting.id).await;
+                };
+                let args = waiting.part.arguments(Some(&outcome))?;
+                if self.jobs.confirm(&waiting.id, Some(args.clone())).await? {
+                    return Ok(());
+                }
+                // The write took longer than the job was held, and it has run before
+                // there was anything to see.
+                let new = NewJob {
+                    args,
+                    depth: self.depth,
+                    ..NewJob::new(&waiting.function, Source::Hook)
+                };
+                self.jobs.enqueue(new).await.map(drop)
+            });
+            Self::log(join_all(told).await);
+        }
     }
 
     async fn withdraw(self) {
-        let jobs = &self.jobs;
-        let told = self.waiting.iter();
-        Self::log(join_all(told.map(|waiting| jobs.withdraw(&waiting.id))).await);
+        for some in self.waiting.chunks(AT_ONCE) {
+            let told = some.iter().map(|waiting| self.jobs.withdraw(&waiting.id));
+            Self::log(join_all(told).await);
+        }
     }
 
     fn log(told: Vec<Result<()>>) {

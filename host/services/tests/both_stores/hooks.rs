@@ -26,6 +26,8 @@ crate::on_both_stores!(
     a_write_of_which_nobody_knows_leaves_its_job_without_an_outcome,
     a_write_whose_client_went_away_leaves_its_job,
     a_full_queue_refuses_writes_with_hooks_after_them,
+    a_write_that_takes_longer_than_its_job_waits_is_told_of_again,
+    a_large_write_with_many_hooks_after_it_has_a_job_for_each_part,
 );
 
 /// A store whose writes to `orders` end as it is told; jobs go by it.
@@ -39,12 +41,28 @@ const FINE: u8 = 0;
 const SILENT: u8 = 1;
 /// The write is never answered.
 const STUCK: u8 = 2;
+/// While the write is made, the jobs that wait for it are run.
+const SLOW: u8 = 3;
 
 impl Moody {
     async fn answer<T>(&self, collection: &str, done: T) -> StoreResult<T> {
         match self.mood.load(Ordering::Relaxed) {
             SILENT if collection == "orders" => Err(StoreError::Timeout),
             STUCK if collection == "orders" => std::future::pending().await,
+            SLOW if collection == "orders" => {
+                let change = doc! {
+                    "$set": { "state": "succeeded" }, "$unset": { "held": "", "at": "" },
+                };
+                let run = Update {
+                    filter: doc! { "held": true },
+                    change: Change::Operators(change),
+                    many: true,
+                    upsert: false,
+                    array_filters: Vec::new(),
+                };
+                self.store.update("_coglex_jobs", run).await?;
+                Ok(done)
+            }
             _ => Ok(done),
         }
     }
@@ -281,4 +299,33 @@ async fn a_full_queue_refuses_writes_with_hooks_after_them(store: Store) {
     assert!(matches!(full, Err(Error::Overloaded { .. })), "{full:?}");
     let count = shop.documents.count(&Caller::ApiKey, "orders", doc! {});
     assert_eq!(count.await.unwrap(), 2);
+}
+
+async fn a_write_that_takes_longer_than_its_job_waits_is_told_of_again(store: Store) {
+    let shop = Shop::open(store, 100);
+    shop.mood(SLOW);
+    shop.insert(doc! { "_id": "a" }).await.unwrap();
+    let told = shop.told().await;
+    assert_eq!(told.len(), 2, "{told:?}");
+    let outcomes = told.iter().filter(|event| event.get("outcome").is_some());
+    let outcomes: Vec<_> = outcomes.map(|event| &event["outcome"]).collect();
+    assert_eq!(outcomes, [&serde_json::json!({"ids": ["a"]})]);
+}
+
+async fn a_large_write_with_many_hooks_after_it_has_a_job_for_each_part(store: Store) {
+    let shop = Shop::open(store, 1_000);
+    let documents = (0..20).map(|n| doc! { "_id": n.to_string(), "text": "x".repeat(300_000) });
+    let inserted = shop
+        .documents
+        .insert(&Caller::ApiKey, "orders", documents.collect());
+    assert_eq!(inserted.await.unwrap().len(), 20);
+    let told = shop.told().await;
+    assert_eq!(told.len(), 20);
+    let mut ids: Vec<_> = told
+        .iter()
+        .map(|event| event["outcome"]["ids"][0].as_str().unwrap().to_owned())
+        .collect();
+    ids.sort_by_key(|id| id.parse::<u32>().unwrap());
+    let expected: Vec<_> = (0..20).map(|n| n.to_string()).collect();
+    assert_eq!(ids, expected);
 }
