@@ -41,7 +41,11 @@ impl Cron {
     /// assert!(Cron::parse("0 0 30 2 *").is_err());
     /// ```
     pub fn parse(text: &str) -> Result<Self, String> {
-        if text.len() > MAX_TEXT || !text.is_ascii() {
+        if text.len() > MAX_TEXT
+            || !text
+                .chars()
+                .all(|c| c.is_ascii_graphic() || c == ' ' || c == '\t')
+        {
             return Err(format!(
                 "a schedule is a cron expression of at most {MAX_TEXT} ASCII characters"
             ));
@@ -171,6 +175,9 @@ mod tests {
             "@daily x x x x",
             "a b c d e",
             "ü * * * *",
+            // They would get into messages and logs.
+            "\u{1b}[2J * * * *",
+            "0 0\n* * *",
             "* * * * MON-",
             "1-0/0 * * * *",
             "99999999999999999999 * * * *",

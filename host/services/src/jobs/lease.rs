@@ -11,7 +11,7 @@ use bson::{Bson, DateTime, Document, doc};
 use futures_util::TryStreamExt as _;
 
 use super::{COLLECTION, Job, JobError, Jobs, State, later};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::storage::{Change, Find, Update};
 
 /// Jobs that are looked at for each that is wanted, since other hosts look at the
@@ -23,6 +23,9 @@ const ROUNDS: usize = 4;
 
 /// A job that was lost goes to whoever finds it, but not for ever.
 const HOST_LOST: &str = "host_lost";
+
+/// The document of a job has no room for a lease.
+const TOO_LARGE: &str = "too_large";
 
 /// How long a job waits that was turned away because its plugin is busy.
 const POSTPONED: Duration = Duration::from_secs(2);
@@ -125,7 +128,13 @@ impl Jobs {
                     continue;
                 }
             };
-            match self.take(job).await {
+            let taken = match self.take(&job).await {
+                // What a claim adds does not fit into it any more, where the store
+                // takes only small documents. Nor must that keep others from running.
+                Err(Error::TooLarge(_)) => self.bury(&job).await.map(|()| None),
+                taken => taken,
+            };
+            match taken {
                 Ok(Some(claim)) => claims.push(claim),
                 Ok(None) => was_beaten = true,
                 Err(error) if claims.is_empty() => return Err(error),
@@ -136,7 +145,7 @@ impl Jobs {
     }
 
     /// Takes one job, unless somebody else was faster or it is not to be run.
-    async fn take(&self, mut job: Job) -> Result<Option<Claim>> {
+    async fn take(&self, job: &Job) -> Result<Option<Claim>> {
         let unchanged = job.unchanged();
         if job.cancelling {
             self.update(unchanged, self.over(State::Cancelled, None))
@@ -154,9 +163,9 @@ impl Jobs {
                 .await?
             {
                 tracing::error!(
-                    job.id,
+                    job.id = job.id,
                     function = job.function,
-                    job.attempts,
+                    job.attempts = job.attempts,
                     code = HOST_LOST,
                     "the job is dead"
                 );
@@ -174,12 +183,33 @@ impl Jobs {
         if !self.update(unchanged, change).await? {
             return Ok(None);
         }
-        job.state = State::Running;
-        job.attempts += 1;
-        job.at = Some(at);
-        job.started = Some(now);
-        job.lease = Some(lease);
+        let job = Job {
+            state: State::Running,
+            attempts: job.attempts + 1,
+            at: Some(at),
+            started: Some(now),
+            lease: Some(lease),
+            ..job.clone()
+        };
         Ok(Some(Claim { job, until, lease }))
+    }
+
+    /// Ends a job that has no room for what becomes of it. Its arguments make some.
+    async fn bury(&self, job: &Job) -> Result<()> {
+        let error = JobError::new(TOO_LARGE, "The job is too large for the store to run it.");
+        let mut over = self.over(State::Dead, Some(&error));
+        if let Ok(fields) = over.get_document_mut("$unset") {
+            fields.extend(doc! { "args": "", "kwargs": "" });
+        }
+        if self.update(job.unchanged(), over).await? {
+            tracing::error!(
+                job.id = job.id,
+                function = job.function,
+                code = TOO_LARGE,
+                "the job is dead"
+            );
+        }
+        Ok(())
     }
 
     /// Looks at claims, and renews them where that is asked. Answers with how each
@@ -231,18 +261,15 @@ impl Jobs {
         let ours = doc! { "_id": &job.id, "lease": claim.lease };
         let (state, change) = match outcome {
             Outcome::Succeeded(result) => {
-                let mut over = self.over(State::Succeeded, None);
                 let small = result.len() <= self.0.settings.result_bytes;
-                if let Ok(fields) = over.get_document_mut("$set") {
-                    match small {
-                        true => fields.insert("result", result),
-                        false => fields.insert("result_dropped", true),
-                    };
-                }
-                if let Ok(fields) = over.get_document_mut("$unset") {
-                    fields.insert("error", "");
-                }
-                (State::Succeeded, over)
+                let over = self.succeeded(small.then_some(result));
+                let done = match self.update(ours.clone(), over).await {
+                    // Beside the arguments there is no room for it. It must not be
+                    // run again for that.
+                    Err(Error::TooLarge(_)) => self.update(ours, self.succeeded(None)).await,
+                    done => done,
+                };
+                return Ok(done?.then_some(State::Succeeded));
             }
             Outcome::Failed(error) => (State::Failed, self.over(State::Failed, Some(error))),
             Outcome::Retry(error) if job.attempts >= job.max_attempts => {
@@ -262,6 +289,21 @@ impl Jobs {
             Outcome::Cancelled => (State::Cancelled, self.over(State::Cancelled, None)),
         };
         Ok(self.update(ours, change).await?.then_some(state))
+    }
+
+    /// What makes a job one that has succeeded, with its result if that is kept.
+    fn succeeded(&self, result: Option<&String>) -> Document {
+        let mut over = self.over(State::Succeeded, None);
+        if let Ok(fields) = over.get_document_mut("$set") {
+            match result {
+                Some(result) => fields.insert("result", result),
+                None => fields.insert("result_dropped", true),
+            };
+        }
+        if let Ok(fields) = over.get_document_mut("$unset") {
+            fields.insert("error", "");
+        }
+        over
     }
 
     /// Lets a job wait again, unless it is to be cancelled.

@@ -88,6 +88,12 @@ impl Jobs {
 
     /// Makes the run that was due then, unless another host has made it.
     pub async fn make_run(&self, schedule: &Schedule, cron: &Cron, due: DateTime) -> Result<()> {
+        // The job of that run may be forgotten already, where jobs are kept shortly or
+        // this host was away for long.
+        let known = self.remembered(&schedule.id()).await?;
+        if known.is_some_and(|last| last >= due) {
+            return Ok(());
+        }
         let mut unique = schedule.words();
         unique.push(due.timestamp_millis().to_string());
         self.enqueue(NewJob {

@@ -30,6 +30,7 @@ crate::on_both_stores!(
     what_is_no_job_does_not_stop_the_others,
     schedules_begin_when_they_are_seen_first,
     a_missed_run_is_made_up_once_by_all_hosts,
+    a_run_whose_job_is_forgotten_is_not_made_again,
 );
 
 const LEASE: Duration = Duration::from_secs(30);
@@ -578,6 +579,71 @@ async fn a_missed_run_is_made_up_once_by_all_hosts(store: Store) {
     // A host that is late does not turn the time back.
     hosts[0].make_run(&schedule, &cron, hour(4)).await.unwrap();
     assert_eq!(hosts[2].last_run(&schedule, &cron).await.unwrap(), hour(5));
+}
+
+/// Where jobs are kept shortly, or a host was away for long.
+async fn a_run_whose_job_is_forgotten_is_not_made_again(store: Store) {
+    let (schedule, cron) = schedule("0 * * * *");
+    let (first, second) = (host(&store), host(&store));
+    first.last_run(&schedule, &cron).await.unwrap();
+    let last = DateTime::now().timestamp_millis();
+    let due = cron.next(DateTime::from_millis(last)).unwrap();
+    first.make_run(&schedule, &cron, due).await.unwrap();
+    let run = claim(&first).await;
+    let done = Outcome::Succeeded("1".to_owned());
+    first.settle(&run, &done).await.unwrap();
+    let forgotten = doc! { "_id": &run.job.id };
+    store
+        .delete("_coglex_jobs", forgotten, false)
+        .await
+        .unwrap();
+    second.make_run(&schedule, &cron, due).await.unwrap();
+    assert!(second.claim(9).await.unwrap().is_empty());
+}
+
+/// The store may take no larger documents than the job is already.
+#[tokio::test]
+async fn a_job_without_room_for_more_does_not_stop_the_others() {
+    use coglex_services::storage::embedded::{EmbeddedOptions, EmbeddedStore};
+
+    let folder = tempfile::tempdir().unwrap();
+    let options = EmbeddedOptions {
+        max_document_bytes: 4096,
+        ..EmbeddedOptions::default()
+    };
+    let engine = EmbeddedStore::open(&folder.path().join("test.db"), options).unwrap();
+    let jobs = host(&(std::sync::Arc::new(engine.clone()) as Store));
+    let mut length = 4096;
+    let full = loop {
+        let job = NewJob {
+            args: format!("[\"{}\"]", "x".repeat(length)),
+            ..new("full")
+        };
+        match jobs.enqueue(job).await {
+            Ok(job) => break job,
+            Err(error) => assert!(matches!(error, Error::TooLarge(_)), "{error:?}"),
+        }
+        length -= 1;
+    };
+    let half = NewJob {
+        args: format!("[\"{}\"]", "x".repeat(2000)),
+        ..new("half")
+    };
+    let half = jobs.enqueue(half).await.unwrap();
+    let claim = claim(&jobs).await;
+    assert_eq!(claim.job.id, half.id);
+    let full = jobs.get(&full.id).await.unwrap();
+    assert_eq!(
+        (full.state, full.error.unwrap().code),
+        (State::Dead, "too_large".to_owned())
+    );
+
+    let large = Outcome::Succeeded(format!("\"{}\"", "y".repeat(3000)));
+    let settled = jobs.settle(&claim, &large).await.unwrap();
+    assert_eq!(settled, Some(State::Succeeded));
+    let half = jobs.get(&half.id).await.unwrap();
+    assert!(half.result_dropped && half.result.is_none());
+    engine.close().await;
 }
 
 /// With very many jobs a claim must not look at more than it takes.
