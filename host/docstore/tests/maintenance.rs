@@ -7,6 +7,8 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bson::doc;
@@ -387,6 +389,41 @@ async fn the_log_starts_anew_though_nobody_reads_any_more() {
     let log = std::fs::metadata(folder.path().join("data.db-wal")).unwrap();
     assert!(
         log.len() < written / 2,
+        "{} bytes of log after {written} bytes",
+        log.len()
+    );
+}
+
+/// Reads by id keep snapshots, also while the writer would start the log anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_log_starts_anew_while_documents_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    insert(&store, [doc! { "_id": 0 }]).await;
+    let done = Arc::new(AtomicBool::new(false));
+    let readers: Vec<_> = (0..3)
+        .map(|_| {
+            let (store, done) = (store.clone(), Arc::clone(&done));
+            tokio::spawn(async move {
+                while !done.load(Ordering::Relaxed) {
+                    assert!(store.get("things", 0.into()).await.unwrap().is_some());
+                }
+            })
+        })
+        .collect();
+    let mut written = 0_u64;
+    for n in 0..600 {
+        let big = doc! { "_id": n, "s": "x".repeat(200_000) };
+        store.insert("big", vec![raw(big)]).await.unwrap();
+        written += 200_000;
+    }
+    done.store(true, Ordering::Relaxed);
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    let log = std::fs::metadata(folder.path().join("data.db-wal")).unwrap();
+    assert!(
+        log.len() < written / 3,
         "{} bytes of log after {written} bytes",
         log.len()
     );

@@ -94,11 +94,12 @@ impl Checkpointer {
             state.pages
         };
         let _turn = self.turn();
-        self.direct.release();
         // The log keeps its size, as overwriting is cheaper than growing. A
         // long read may be using it still: then it grows on, and is tried later.
-        let restarted =
-            connection.busy_timeout(RESTART_PATIENCE).is_ok() && checkpoint(connection, "RESTART");
+        let restarted = connection.busy_timeout(RESTART_PATIENCE).is_ok()
+            && self
+                .direct
+                .without_snapshots(|| checkpoint(connection, "RESTART"));
         if let Err(error) = connection.busy_timeout(sqlite::PATIENCE) {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,

@@ -33,7 +33,8 @@ const STATEMENTS: usize = 128;
 #[derive(Debug)]
 pub(crate) struct Direct {
     connections: Vec<Mutex<Slot>>,
-    /// Counts commits, twice each: odd while one is under way.
+    /// Counts commits, and whatever else no snapshot may outlast, twice each: odd
+    /// while one is under way.
     commits: AtomicU64,
     detour: AtomicU32,
 }
@@ -110,12 +111,21 @@ impl Direct {
         outcome
     }
 
-    /// Ends the snapshots that are not being read.
+    /// Runs something that snapshots would be in the way of: those that are there
+    /// end before, and reads keep none until it is done. For the thread that
+    /// commits, as the count tells of one thing at a time.
+    pub(crate) fn without_snapshots<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.commit(|| {
+            self.release();
+            work()
+        })
+    }
+
+    /// Ends the snapshots that are there, each after the read that uses it.
     pub(crate) fn release(&self) {
         for slot in &self.connections {
-            if let Ok(mut slot) = slot.try_lock() {
-                slot.release();
-            }
+            let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            slot.release();
         }
     }
 
