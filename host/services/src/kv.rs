@@ -323,13 +323,12 @@ impl Kv {
         self.usage.take(plugin, limit, change, count).await
     }
 
-    /// The bytes that the entries of a plugin take, those left out whose time is
-    /// over.
+    /// The bytes that the entries of a plugin take.
     async fn count(&self, plugin: &str) -> Result<u64> {
-        let range = doc! { "$gte": format!("{plugin}:"), "$lt": format!("{plugin};") };
-        let live = doc! { "_id": range, "$nor": [{ "x": { "$lte": self.clock.now() } }] };
+        let own = doc! { "$gte": format!("{plugin}:"), "$lt": format!("{plugin};") };
+        self.sweep(&own).await?;
         let pipeline = vec![
-            doc! { "$match": live },
+            doc! { "$match": { "_id": own } },
             doc! { "$group": { "_id": null, "bytes": { "$sum": "$n" } } },
         ];
         let counted = self.store.aggregate(COLLECTION, pipeline, None).await?;
@@ -340,6 +339,33 @@ impl Kv {
             _ => None,
         });
         Ok(bytes.unwrap_or(0))
+    }
+
+    /// Removes entries of these ids whose time is over. The store would do it, but
+    /// a minute later: until then they take room that nobody counts.
+    async fn sweep(&self, ids: &Document) -> Result<()> {
+        let over = doc! { "$lte": self.clock.now() };
+        loop {
+            let find = Find {
+                filter: doc! { "_id": ids, "x": &over },
+                projection: Some(doc! { "_id": 1 }),
+                limit: Some(MAX_KEYS.into()),
+                ..Find::default()
+            };
+            let found = self.store.find(COLLECTION, find).await?;
+            let found: Vec<RawDocumentBuf> = found.try_collect().await?;
+            let found: Vec<&str> = found
+                .iter()
+                .filter_map(|raw| raw.get_str("_id").ok())
+                .collect();
+            if found.is_empty() {
+                return Ok(());
+            }
+            // In portions, so that other writers have their turns; and only those
+            // that nobody has set anew meanwhile.
+            let these = doc! { "_id": { "$in": found }, "x": &over };
+            self.store.delete(COLLECTION, these, true).await?;
+        }
     }
 
     async fn read(&self, id: &str) -> Result<Option<Entry>> {

@@ -7,7 +7,7 @@ use bson::doc;
 use coglex_services::caller::PluginCaller;
 use coglex_services::grants::Grants;
 use coglex_services::kv::KvError;
-use coglex_services::{Caller, Error, Kv};
+use coglex_services::{Caller, Clock, Error, Kv};
 
 use crate::support::*;
 
@@ -20,6 +20,7 @@ crate::on_both_stores!(
     plugins_have_keys_of_their_own,
     what_is_no_key_or_value_is_refused,
     a_plugin_fills_its_room_and_no_more,
+    what_is_over_takes_no_room_for_good,
 );
 
 fn plugin(name: &str) -> Caller {
@@ -270,4 +271,29 @@ async fn a_plugin_fills_its_room_and_no_more(store: Store) {
         .await
         .unwrap_err();
     assert!(matches!(error, KvError::Full(_)), "{error}");
+}
+
+async fn what_is_over_takes_no_room_for_good(store: Store) {
+    let clock = Clock::manual(bson::DateTime::now());
+    let kv = Kv::new(store.clone()).with_clock(clock.clone());
+    let Caller::Plugin(a) = plugin("a") else {
+        unreachable!()
+    };
+    let small = Caller::Plugin(Arc::new(PluginCaller {
+        kv_bytes: 10_000,
+        ..PluginCaller::clone(&a)
+    }));
+    // Times over the room, each time as fast as it is over.
+    for round in 0..3 {
+        for key in ["one", "two", "three"] {
+            let key = format!("{key}{round}");
+            kv.set(&small, &key, vec![7; 3_000], MINUTE).await.unwrap();
+        }
+        clock.advance(MINUTE.unwrap());
+        // A count counts for a second.
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+    }
+    kv.set(&small, "last", vec![7; 3_000], None).await.unwrap();
+    let stored = all(&store, "_coglex_kv", doc! {}).await;
+    assert_eq!(stored.len(), 1, "what is over is not kept beside the rest");
 }
