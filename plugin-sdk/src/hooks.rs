@@ -335,6 +335,21 @@ mod tests {
     }
 
     #[test]
+    fn a_number_that_a_hook_hands_back_is_the_same_to_the_last_digit() {
+        for text in [
+            "0.30000000000000004",
+            "5e-324",
+            "1.7976931348623157e308",
+            "77.95483970968157",
+            "31.245270191439438",
+            "8.988465674311579e307",
+        ] {
+            let value: Value = serde_json::from_str(text).unwrap();
+            assert_eq!(value.as_f64(), text.parse().ok(), "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_not_declared_is_not_listed() {
         assert!(Declared::default().into_wit("a".into()).is_none());
         let mut declared = Declared::default();

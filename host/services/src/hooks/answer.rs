@@ -9,6 +9,8 @@ use crate::json;
 
 /// Levels of an answer around a document.
 const LEVELS_AROUND: usize = 3;
+/// Up to here doubles have every integer: JavaScript's `Number.MAX_SAFE_INTEGER`.
+const MAX_SAFE: u64 = (1 << 53) - 1;
 
 impl Write {
     /// The write with what an answer puts in its place; nothing where it changes
@@ -169,11 +171,26 @@ fn value_as_it_was(old: &Bson, shown: &Bson, new: Bson) -> Bson {
             let parts = parts.map(|((old, shown), new)| value_as_it_was(old, shown, new));
             Bson::Array(parts.collect())
         }
-        // JavaScript writes 3.0 as 3.
-        (old @ Bson::Double(number), _, Bson::Int32(new)) if *number == f64::from(new) => {
-            old.clone()
-        }
+        (old, _, new) if is_written_by_javascript(old, &new) => old.clone(),
         (_, _, new) => new,
+    }
+}
+
+/// Whether JavaScript, all of whose numbers are doubles, reads the one and writes the
+/// other: it writes 3.0 as 3, and an integer beyond 2^53 as the shortest digits of the
+/// double that is nearest (ECMA-262, `Number::toString`).
+fn is_written_by_javascript(old: &Bson, new: &Bson) -> bool {
+    match (old, new) {
+        (Bson::Double(old), Bson::Int32(new)) => *old == f64::from(*new),
+        (Bson::Double(old), Bson::Int64(new)) => *old == *new as f64,
+        (Bson::Int64(old), Bson::Int64(new)) if old.unsigned_abs() > MAX_SAFE => {
+            (*old as f64).to_string() == new.to_string()
+        }
+        // Rounded up past the largest `Int64`.
+        (Bson::Int64(old), Bson::Double(new)) => {
+            old.unsigned_abs() > MAX_SAFE && *old as f64 == *new
+        }
+        _ => false,
     }
 }
 
@@ -221,6 +238,28 @@ mod tests {
         );
         let expected = doc! { "_id": "a", "n": 1_i64, "list": [3, 2_i64], "new": true };
         assert_eq!(changed, Ok(Some(insert(expected))));
+    }
+
+    /// What `JSON.stringify(JSON.parse(…))` makes of what a hook is shown.
+    #[test]
+    fn numbers_that_javascript_cannot_hold_are_left_as_they_were() {
+        let document = doc! {
+            "_id": "a", "id": 9_007_199_254_740_993_i64, "at": 1_700_000_000_123_456_789_i64,
+            "most": i64::MAX, "least": i64::MIN, "whole": 3e9, "list": [i64::MAX, 1],
+        };
+        let write = insert(document.clone());
+        let answer = r#"{"documents": [{"_id": "a", "id": 9007199254740992, "at": 1700000000123456800,
+            "most": 9223372036854776000, "least": -9223372036854776000, "whole": 3000000000,
+            "list": [9223372036854776000, 1], "by": "hook"}]}"#;
+        let mut expected = document;
+        expected.insert("by", "hook");
+        assert_eq!(answered(&write, answer), Ok(Some(insert(expected))));
+
+        // What is said in other words is meant.
+        let write = insert(doc! { "_id": "a", "n": 1_700_000_000_123_456_789_i64, "m": 5_i64 });
+        let answer = r#"{"documents": [{"n": 1700000000123456790, "m": 6}]}"#;
+        let expected = doc! { "_id": "a", "n": 1_700_000_000_123_456_790_i64, "m": 6 };
+        assert_eq!(answered(&write, answer), Ok(Some(insert(expected))));
     }
 
     #[test]
