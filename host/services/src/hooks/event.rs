@@ -48,6 +48,27 @@ pub(crate) enum Write {
 }
 
 impl Write {
+    /// Whether it is about as large as that, in bytes of text.
+    pub(super) fn is_large(&self, bytes: usize) -> bool {
+        let mut left = bytes;
+        let mut fits = |document: &Document| fits_into(document, &mut left);
+        !match self {
+            Write::Insert { documents } => documents.iter().all(fits),
+            Write::Update {
+                filter,
+                change,
+                array_filters,
+                ..
+            } => fits(filter) && fits(change) && array_filters.iter().all(fits),
+            Write::Replace {
+                filter,
+                replacement,
+                ..
+            } => fits(filter) && fits(replacement),
+            Write::Delete { filter, .. } => fits(filter),
+        }
+    }
+
     fn operation(&self) -> &'static str {
         match self {
             Write::Insert { .. } => "insert",
@@ -59,7 +80,7 @@ impl Write {
     }
 
     /// Appends the members that tell of the write.
-    fn members(&self, out: &mut Vec<u8>) -> Result<()> {
+    pub(super) fn members(&self, out: &mut Vec<u8>) -> Result<()> {
         match self {
             Write::Insert { documents } => {
                 out.extend_from_slice(b",\"documents\":");
@@ -134,6 +155,33 @@ pub(super) fn caller(caller: &Caller) -> Result<String> {
     let mut out = Vec::new();
     document(&value, &mut out)?;
     super::answer::text(out)
+}
+
+/// Takes about what a document's text takes from what is left, while there is some.
+fn fits_into(document: &Document, left: &mut usize) -> bool {
+    document
+        .iter()
+        .all(|(name, value)| spend(name.len(), left) && value_fits_into(value, left))
+}
+
+fn value_fits_into(value: &Bson, left: &mut usize) -> bool {
+    let own = match value {
+        Bson::String(text) => text.len(),
+        Bson::Binary(binary) => binary.bytes.len(),
+        _ => 0,
+    };
+    spend(own + 8, left)
+        && match value {
+            Bson::Document(inner) => fits_into(inner, left),
+            Bson::Array(values) => values.iter().all(|value| value_fits_into(value, left)),
+            _ => true,
+        }
+}
+
+fn spend(bytes: usize, left: &mut usize) -> bool {
+    let rest = left.checked_sub(bytes);
+    *left = rest.unwrap_or(0);
+    rest.is_some()
 }
 
 fn member(name: &str, value: &Document, out: &mut Vec<u8>) -> Result<()> {
