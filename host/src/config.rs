@@ -196,15 +196,23 @@ const PLUGIN_SECRET: &str = "COGLEX_PLUGIN_SECRET_";
 fn plugin_secrets(variables: &Variables) -> BTreeMap<String, BTreeMap<String, Secret>> {
     let mut secrets: BTreeMap<String, BTreeMap<String, Secret>> = BTreeMap::new();
     for (name, (value, _)) in variables {
-        let named = name.strip_prefix(PLUGIN_SECRET);
-        let Some((plugin, secret)) = named.and_then(|named| named.split_once("__")) else {
+        let Some(named) = name.strip_prefix(PLUGIN_SECRET) else {
             continue;
         };
-        if !value.is_empty() {
-            secrets
-                .entry(plugin.to_owned())
-                .or_default()
-                .insert(secret.to_ascii_lowercase(), Secret::from(value.clone()));
+        if value.is_empty() {
+            continue;
+        }
+        // Names may have `__` in them, and plugins' end with `_`. Of those that can be
+        // meant only one is given secrets; see `same_secrets`.
+        for end in 0..named.len() {
+            if let Some((plugin, rest)) = named.split_at_checked(end)
+                && let Some(secret) = rest.strip_prefix("__")
+            {
+                secrets
+                    .entry(plugin.to_owned())
+                    .or_default()
+                    .insert(secret.to_ascii_lowercase(), Secret::from(value.clone()));
+            }
         }
     }
     secrets

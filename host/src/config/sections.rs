@@ -241,9 +241,21 @@ pub struct PluginsConfig {
 
 /// What a plugin's name is in the names of the variables with its secrets. Names
 /// that differ only in `-` and `_` become the same; such plugins are not both given
-/// secrets, see [`crate::plugins`].
+/// secrets, see [`same_secrets`] and [`crate::plugins`].
 pub(crate) fn secret_prefix(plugin: &str) -> String {
     plugin.replace('-', "_").to_ascii_uppercase()
+}
+
+/// The longer one of two plugins' [`secret_prefix`]es, if a variable can be meant for
+/// both: `A__B__C` is the secret `c` of `a--b` and `b__c` of `a`.
+pub(crate) fn same_secrets<'a>(one: &'a str, other: &'a str) -> Option<&'a str> {
+    let (short, long) = match one.len() <= other.len() {
+        true => (one, other),
+        false => (other, one),
+    };
+    let rest = long.strip_prefix(short)?;
+    // With the `__` that follows the longer one.
+    (rest.is_empty() || rest == "_" || rest.starts_with("__")).then_some(long)
 }
 
 impl PluginsConfig {

@@ -276,6 +276,31 @@ fn secrets_of_plugins_come_from_the_file_and_the_environment() {
 }
 
 #[test]
+fn names_of_plugins_with_underscores_have_secrets_too() {
+    let variables = [
+        ("COGLEX_PLUGIN_SECRET_A__B__TOKEN", "x"),
+        ("COGLEX_PLUGIN_SECRET_A___TOKEN", "y"),
+    ];
+    let plugins = load(&place(&[], &variables).inputs).unwrap().config.plugins;
+    let secret = |plugin: &str, name: &str| {
+        let secrets = plugins.secrets_of(plugin);
+        secrets.get(name).map(|secret| secret.expose().to_owned())
+    };
+    assert_eq!(secret("a--b", "token").as_deref(), Some("x"));
+    assert_eq!(secret("a_", "token").as_deref(), Some("y"));
+    assert_eq!(secret("a", "b__token").as_deref(), Some("x"));
+    assert_eq!(secret("b", "token"), None);
+
+    let same = |one: &str, other: &str| {
+        let (one, other) = (secret_prefix(one), secret_prefix(other));
+        assert_eq!(same_secrets(&one, &other), same_secrets(&other, &one));
+        same_secrets(&one, &other).is_some()
+    };
+    assert!(same("my-app", "my_app") && same("a", "a--b") && same("a", "a_"));
+    assert!(!same("a", "a-b") && !same("a", "ab") && !same("a", "b"));
+}
+
+#[test]
 fn the_printed_configuration_hides_secrets_and_reads_back() {
     let text = "[plugins.settings.mailer]\npassword = \"hunter2\"\nport = 25\n";
     let loaded = load(

@@ -11,7 +11,7 @@ use coglex_services::hooks::CollectionHooks;
 use super::folder::Files;
 use super::retry::Failure;
 use super::routes::{Clash, RouteTable};
-use crate::config::secret_prefix;
+use crate::config::{same_secrets, secret_prefix};
 use crate::hooks;
 
 /// The plugins that are loaded together. Never changes; a reload makes a new one.
@@ -58,18 +58,21 @@ impl Generation {
     pub(super) fn build(number: u64, plugins: BTreeMap<String, Serving>) -> Result<Self, Clash> {
         let mut routes = RouteTable::default();
         let mut functions: HashMap<String, Plugin> = HashMap::new();
-        let mut secret: HashMap<String, &str> = HashMap::new();
+        let mut secret: Vec<(String, &str)> = Vec::new();
         for Serving { plugin, .. } in plugins.values() {
             routes.add(plugin)?;
             if !plugin.granted().secrets.is_empty() {
-                let prefix = secret_prefix(plugin.name());
-                if let Some(other) = secret.insert(prefix.clone(), plugin.name()) {
-                    return Err(Clash::Secrets {
-                        plugin: plugin.name().to_owned(),
-                        other: other.to_owned(),
-                        prefix,
-                    });
+                let own = secret_prefix(plugin.name());
+                for (prefix, other) in &secret {
+                    if let Some(prefix) = same_secrets(prefix, &own) {
+                        return Err(Clash::Secrets {
+                            plugin: plugin.name().to_owned(),
+                            other: (*other).to_owned(),
+                            prefix: prefix.to_owned(),
+                        });
+                    }
                 }
+                secret.push((own, plugin.name()));
             }
             for function in plugin.functions() {
                 if let Some(other) = functions.insert(function.name.clone(), plugin.clone()) {
