@@ -3,7 +3,8 @@
 
 use bson::{Bson, Document, doc};
 
-use super::{Accounts, Refresh};
+use super::Accounts;
+use super::change::Refresh;
 use crate::documents;
 use crate::error::{Error, Result};
 use crate::hooks::{Held, Watch, Write};

@@ -2,9 +2,10 @@
 
 use bson::{Bson, Document, doc};
 
+use super::change::Refresh;
 use super::session::{self, OwnSession, Sessions};
 use super::token::Claims;
-use super::{Accounts, Client, Refresh, decoded};
+use super::{Accounts, Client, decoded};
 use crate::caller::Credentials;
 use crate::documents;
 use crate::error::{Error, Result};

@@ -28,6 +28,7 @@ crate::on_both_stores!(
     refresh_refuses_what_is_not_its_own,
     a_changed_key_signs_in_under_the_new_one,
     hashes_follow_the_parameters,
+    hashes_of_bcrypt_are_taken_over,
     sessions_of_one_user_are_bounded,
     many_sign_ins_at_once_all_hold,
     the_bearer_is_tried_before_the_cookie,
@@ -598,6 +599,32 @@ async fn hashes_follow_the_parameters(store: Store) {
     assert!(session(&accounts, &token).await.is_some());
     sign_in(&stronger).await;
     assert_eq!(hash().await, after);
+}
+
+async fn hashes_of_bcrypt_are_taken_over(store: Store) {
+    let accounts = accounts(&store);
+    let hash = bcrypt::hash("secret", 4).unwrap();
+    // As text, and as the bytes that Python's library answers.
+    let bytes = bson::Binary {
+        subtype: bson::spec::BinarySubtype::Generic,
+        bytes: hash.clone().into_bytes(),
+    };
+    for (key, password) in [("ann", Bson::from(hash)), ("bob", Bson::from(bytes))] {
+        let user = doc! { "_id": key, "_key": key, "_password": password.clone() };
+        insert(&store, "users", &[user]).await.unwrap();
+        let wrong = accounts.sign_in("users", key, "Secret", doc! {}).await;
+        assert_not_found(wrong);
+        let stored = one(&store, "users", Bson::from(key)).await;
+        assert_eq!(stored.get("_password"), Some(&password));
+        for _ in 0..2 {
+            let signed_in = accounts.sign_in("users", key, "secret", doc! {}).await;
+            let token = signed_in.unwrap().token;
+            assert!(session(&accounts, &token).await.is_some());
+            let stored = one(&store, "users", Bson::from(key)).await;
+            let hash = stored.get_str("_password").unwrap();
+            assert!(hash.starts_with("$argon2id$"), "{hash}");
+        }
+    }
 }
 
 async fn sessions_of_one_user_are_bounded(store: Store) {
