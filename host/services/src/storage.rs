@@ -56,6 +56,10 @@ pub trait DocumentStore: Send + Sync + 'static {
     ) -> Result<Vec<Bson>>;
     /// Inserts all or none; every document has an `_id`.
     async fn insert(&self, collection: &str, documents: Vec<RawDocumentBuf>) -> Result<()>;
+    /// Whether an update of many documents that fails has changed none of them.
+    fn updates_all_or_none(&self) -> bool {
+        true
+    }
     /// Changes documents, atomically for each.
     async fn update(&self, collection: &str, update: Update) -> Result<UpdateOutcome>;
     /// The same, but documents that do not satisfy the collection's schema are

@@ -100,7 +100,9 @@ impl Documents {
                 _ => return Err(other_write()),
             };
         }
-        watch.hold(&write).await
+        let in_parts = update.many && !self.store.updates_all_or_none();
+        let held = watch.hold(&write).await?;
+        Ok(held.map(|held| held.in_parts(in_parts)))
     }
 
     /// Deletes the first match, or all with `many`; answers how many.

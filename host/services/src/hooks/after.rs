@@ -44,6 +44,8 @@ pub(crate) enum Done {
 pub(crate) struct Held {
     jobs: Jobs,
     depth: u8,
+    /// Of a write that fails, a part may be done.
+    in_parts: bool,
     waiting: Vec<Waiting>,
 }
 
@@ -75,6 +77,7 @@ impl Watch {
         let mut held = Held {
             jobs: self.jobs.clone(),
             depth: self.depth,
+            in_parts: false,
             waiting: Vec::with_capacity(pairs.len()),
         };
         let mut failed = None;
@@ -181,12 +184,18 @@ impl Part {
 }
 
 impl Held {
+    /// The same, of a write that may be done in part when it fails, if that is so.
+    pub(crate) fn in_parts(self, in_parts: bool) -> Self {
+        Self { in_parts, ..self }
+    }
+
     /// Tells the jobs what came of the write. Goes on when nobody waits for it.
     pub(crate) async fn settle(self, done: Result<Done, &Error>) {
         let settling = match done {
             Ok(done) => tokio::spawn(self.confirm(done)),
             // Nobody knows whether it happened: the jobs are run.
             Err(Error::Timeout | Error::Unavailable(_)) => return,
+            Err(_) if self.in_parts => return,
             Err(_) => tokio::spawn(self.withdraw()),
         };
         if let Err(error) = settling.await {

@@ -280,6 +280,12 @@ impl DocumentStore for MongoStore {
         }
     }
 
+    /// `updateMany` goes from document to document, and stops at the first that it
+    /// cannot change.
+    fn updates_all_or_none(&self) -> bool {
+        false
+    }
+
     async fn update(&self, collection: &str, update: Update) -> Result<UpdateOutcome> {
         self.change(collection, update, false).await
     }

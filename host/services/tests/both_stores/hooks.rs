@@ -28,6 +28,7 @@ crate::on_both_stores!(
     a_full_queue_refuses_writes_with_hooks_after_them,
     a_write_that_takes_longer_than_its_job_waits_is_told_of_again,
     a_large_write_with_many_hooks_after_it_has_a_job_for_each_part,
+    a_write_that_failed_halfway_leaves_its_job_without_an_outcome,
 );
 
 /// A store whose writes to `orders` end as it is told; jobs go by it.
@@ -41,6 +42,8 @@ const FINE: u8 = 0;
 const SILENT: u8 = 1;
 /// The write is never answered.
 const STUCK: u8 = 2;
+/// The write fails at some document, and those before it are changed.
+const HALFWAY: u8 = 4;
 /// While the write is made, the jobs that wait for it are run.
 const SLOW: u8 = 3;
 
@@ -49,6 +52,9 @@ impl Moody {
         match self.mood.load(Ordering::Relaxed) {
             SILENT if collection == "orders" => Err(StoreError::Timeout),
             STUCK if collection == "orders" => std::future::pending().await,
+            HALFWAY if collection == "orders" => Err(StoreError::DuplicateKey {
+                index: "number_1".to_owned(),
+            }),
             SLOW if collection == "orders" => {
                 let change = doc! {
                     "$set": { "state": "succeeded" }, "$unset": { "held": "", "at": "" },
@@ -109,6 +115,9 @@ impl DocumentStore for Moody {
     async fn insert(&self, collection: &str, documents: Vec<RawDocumentBuf>) -> StoreResult<()> {
         let done = self.store.insert(collection, documents).await?;
         self.answer(collection, done).await
+    }
+    fn updates_all_or_none(&self) -> bool {
+        self.mood.load(Ordering::Relaxed) != HALFWAY && self.store.updates_all_or_none()
     }
     async fn update(&self, collection: &str, update: Update) -> StoreResult<UpdateOutcome> {
         let done = self.store.update(collection, update).await?;
@@ -328,4 +337,23 @@ async fn a_large_write_with_many_hooks_after_it_has_a_job_for_each_part(store: S
     ids.sort_by_key(|id| id.parse::<u32>().unwrap());
     let expected: Vec<_> = (0..20).map(|n| n.to_string()).collect();
     assert_eq!(ids, expected);
+}
+
+async fn a_write_that_failed_halfway_leaves_its_job_without_an_outcome(store: Store) {
+    let shop = Shop::open(store, 100);
+    shop.mood(HALFWAY);
+    let set = async |many: bool| {
+        let change = Change::Operators(doc! { "$set": { "n": 1 } });
+        let caller = Caller::ApiKey;
+        shop.documents
+            .update(&caller, "orders", doc! {}, change, many, false)
+            .await
+    };
+    for (many, jobs) in [(false, 0), (true, 1)] {
+        let failed = set(many).await;
+        assert!(matches!(failed, Err(Error::Conflict(_))), "{failed:?}");
+        let told = shop.told().await;
+        assert_eq!(told.len(), jobs, "{told:?}");
+        assert!(told.iter().all(|event| event.get("outcome").is_none()));
+    }
 }
