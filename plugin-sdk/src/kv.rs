@@ -25,7 +25,7 @@
 //!
 //! Keys have 1 to 512 bytes, values at most 1 MiB, all entries together as much as
 //! the plugin's budget says (64 MiB by default): past it a write that takes more room
-//! is [`Error::Invalid`](crate::Error::Invalid).
+//! is [`Error::Invalid`].
 
 use std::time::Duration;
 

@@ -154,7 +154,7 @@ pub fn read_json<T: DeserializeOwned>(response: &Response) -> Result<T> {
 /// is given once, in the order of preparation; the last one for a method and URL
 /// is given again and again. The grant for the origin is needed all the same. What
 /// no answer was prepared for is not sent, and fails as
-/// [`Error::Unavailable`](crate::Error::Unavailable).
+/// [`Error::Unavailable`].
 ///
 /// ```no_run
 /// # use coglex_sdk::{prelude::*, testing};
