@@ -172,7 +172,8 @@ fn check_rate(
         (RateScope::Caller, Some(user)) => format!("{}\n{}", user.realm, user.id),
         (RateScope::Caller | RateScope::Address, _) => {
             let hops = state.config.server.trusted_proxies;
-            rate::network(client_address(origin.peer, headers, hops)).to_string()
+            coglex_services::accounts::network(client_address(origin.peer, headers, hops))
+                .to_string()
         }
     };
     let route = &entry.route;

@@ -46,6 +46,7 @@ use renewal::RefreshToken;
 use session::{NewSession, Sessions};
 use token::{Carrier, Claims, Tokens};
 
+pub use backoff::network;
 pub use keys::TokenKey;
 pub use own::PasswordChange;
 pub use session::{Client, OwnSession};

@@ -7,7 +7,6 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -110,17 +109,6 @@ fn make_room(buckets: &mut HashMap<u64, Duration>, now: Duration) {
     }
 }
 
-/// What counts as one address: who has an IPv6 address has the /64 around it.
-pub(crate) fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let prefix = address.to_bits() & (u128::MAX << 64);
-            IpAddr::V6(Ipv6Addr::from_bits(prefix))
-        }
-        v4 => v4,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use coglex_runtime::RateScope;
@@ -179,13 +167,5 @@ mod tests {
             .map(|shard| shard.lock().unwrap().len())
             .sum();
         assert!(kept <= SHARDS * MAX_BUCKETS, "{kept}");
-    }
-
-    #[test]
-    fn an_ipv6_network_is_one_address() {
-        let network = |text: &str| network(text.parse().unwrap()).to_string();
-        assert_eq!(network("192.0.2.1"), "192.0.2.1");
-        assert_eq!(network("::ffff:192.0.2.1"), "192.0.2.1");
-        assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
     }
 }

@@ -152,6 +152,8 @@ impl Checkpointer {
             let _turn = self.turn();
             self.direct.release();
             checkpoint(&connection, "PASSIVE");
+            // Those that were taken meanwhile would go on looking into the log.
+            self.direct.release();
         }
     }
 }

@@ -263,7 +263,7 @@ fn make_room(map: &mut HashMap<u64, Failures>, id: u64, now: Duration) {
 }
 
 /// What counts as one address: who has an IPv6 address has the /64 around it.
-pub(super) fn network(address: IpAddr) -> IpAddr {
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let prefix = address.to_bits() & (u128::MAX << 64);
