@@ -8,6 +8,7 @@
 //! system; it is steadier than requests per second where cores are shared, also
 //! with the load generator.
 
+mod accounts;
 pub(crate) mod fleet;
 mod gateway;
 pub(crate) mod http;
@@ -41,6 +42,8 @@ enum Part {
     Gateway,
     /// Documents beside PocketBase, a bare log and the bare driver
     Storage,
+    /// Sign-ins beside PocketBase's, and what readers feel of a storm of them
+    Accounts,
 }
 
 #[derive(clap::Args)]
@@ -85,11 +88,15 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     }
     let release = workspace::target().join("release");
     let scratch = Scratch::new("bench")?;
-    if options.only != Some(Part::Storage) {
+    let wanted = |part| options.only.is_none_or(|only| only == part);
+    if wanted(Part::Gateway) {
         gateway::run(options, &release, scratch.path())?;
     }
-    if options.only != Some(Part::Gateway) {
+    if wanted(Part::Storage) {
         storage::run(options, &release, scratch.path())?;
+    }
+    if wanted(Part::Accounts) {
+        accounts::run(options, &release, scratch.path())?;
     }
     Ok(())
 }

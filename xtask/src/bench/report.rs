@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use super::Options;
+use super::accounts::Storm;
 use super::reload::Reloads;
 use super::wrk::Sample;
 
@@ -233,6 +234,39 @@ pub(super) fn write_pairs(
             ours.cpu_micros,
             theirs.cpu_micros,
             theirs.cpu_micros / ours.cpu_micros,
+        )?;
+    }
+    Ok(())
+}
+
+/// Writes what a storm of sign-ins does to those who read.
+pub(super) fn write_storms(
+    out: &mut impl Write,
+    title: &str,
+    servers: &[(&str, Vec<Storm>)],
+) -> io::Result<()> {
+    writeln!(out, "\n{title}:\n")?;
+    writeln!(
+        out,
+        "| | reads/s, quiet | in the storm | p50 ms | in the storm | p99 ms | in the storm | ratio | sign-ins/s | refused |"
+    )?;
+    writeln!(out, "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")?;
+    for (name, storms) in servers {
+        let of = |figure: fn(&Storm) -> f64| median(storms.iter().map(figure).collect());
+        let quiet = of(|storm| storm.quiet.p99.as_secs_f64());
+        let stormy = of(|storm| storm.stormy.p99.as_secs_f64());
+        writeln!(
+            out,
+            "| {name} | {:.0} | {:.0} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.0} | {:.0} |",
+            of(|storm| storm.quiet.rate()),
+            of(|storm| storm.stormy.rate()),
+            of(|storm| storm.quiet.p50.as_secs_f64()) * 1e3,
+            of(|storm| storm.stormy.p50.as_secs_f64()) * 1e3,
+            quiet * 1e3,
+            stormy * 1e3,
+            stormy / quiet,
+            of(|storm| storm.sign_ins.rate()),
+            of(|storm| storm.sign_ins.failed as f64),
         )?;
     }
     Ok(())
