@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use crate::grants::{CallerId, Grants};
+use crate::accounts::User;
+use crate::grants::{AuthVerb, CallerId, Grants, PaymentVerb};
+use crate::rules::RuleSet;
 
 /// The header that carries the server's API key, in lower case.
 pub const API_KEY_HEADER: &str = "x-api-key";
@@ -28,6 +30,78 @@ pub enum Caller {
     ApiKey,
     /// A plugin, within its grants.
     Plugin(Arc<PluginCaller>),
+    /// The holder of a scoped API key, within what the key covers.
+    Key(Arc<KeyCaller>),
+    /// A signed-in user without an API key, within the access rules.
+    User(Arc<UserCaller>),
+}
+
+impl Caller {
+    /// Whether the accounts of a realm may be asked this.
+    pub fn allows_auth(&self, realm: &str, verb: AuthVerb) -> bool {
+        match self {
+            Caller::ApiKey => true,
+            Caller::Plugin(plugin) => plugin.grants.allows_auth(realm, verb),
+            Caller::Key(key) => key.grants.allows_auth(realm, verb),
+            Caller::User(_) => false,
+        }
+    }
+
+    /// Whether this may be done with payments.
+    pub fn allows_payment(&self, verb: PaymentVerb) -> bool {
+        match self {
+            Caller::ApiKey => true,
+            Caller::Plugin(plugin) => plugin.grants.allows_payment(verb),
+            Caller::Key(key) => key.grants.allows_payment(verb),
+            Caller::User(_) => false,
+        }
+    }
+
+    /// Whether the function may be called.
+    pub fn allows_function(&self, name: &str) -> bool {
+        match self {
+            Caller::ApiKey => true,
+            Caller::Plugin(plugin) => plugin.grants.allows_function(name),
+            Caller::Key(key) => key.grants.allows_function(name),
+            Caller::User(_) => false,
+        }
+    }
+
+    /// Who this is, for a log of what was done: never a secret.
+    pub fn label(&self) -> String {
+        match self {
+            Caller::ApiKey => "api_key".to_owned(),
+            Caller::Plugin(plugin) => format!("plugin:{}", plugin.name),
+            Caller::Key(key) => format!("key:{}", key.id),
+            Caller::User(user) => format!("user:{}:{}", user.user.realm, user.user.id),
+        }
+    }
+}
+
+/// A scoped API key as a caller. It was there, in force and sent from where it may be
+/// when the caller was made; see [`crate::keys`].
+#[derive(Debug, Clone)]
+pub struct KeyCaller {
+    /// What the key is listed and revoked by. No secret.
+    pub id: String,
+    /// What its owner calls it.
+    pub name: String,
+    /// What it covers of documents, accounts and functions.
+    pub grants: Arc<Grants>,
+    /// Routes of apps that it opens, as it says them.
+    pub routes: Arc<[String]>,
+    /// For whom it is used: the signed-in users of the collections that conditions of
+    /// its grants speak of.
+    pub users: Vec<CallerId>,
+}
+
+/// A signed-in user as a caller, with the rules as they were when the caller was made.
+#[derive(Debug, Clone)]
+pub struct UserCaller {
+    /// Who is signed in.
+    pub user: User,
+    /// What users may do.
+    pub rules: Arc<RuleSet>,
 }
 
 /// A plugin as a caller.
@@ -78,7 +152,8 @@ const MAX_COOKIES: usize = 4;
 /// once, handed to [`crate::Accounts::session_of`] when somebody asks.
 #[derive(Clone, Default)]
 pub struct Credentials {
-    /// Whether the server's API key was sent and is right.
+    /// Whether the server's API key was sent and is right, or a scoped key that covers
+    /// what is asked for.
     pub api_key: bool,
     /// The token of `Authorization: Bearer`, unverified.
     pub bearer: Option<String>,

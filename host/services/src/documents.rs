@@ -5,6 +5,7 @@
 //! is checked in `rules`, what may be shown is cut in `hidden`. This module
 //! knows neither HTTP nor which engine answers.
 
+pub mod files;
 mod hidden;
 mod hooked;
 mod rules;
@@ -30,7 +31,7 @@ use hidden::cut;
 pub(crate) use hidden::strip;
 pub(crate) use rules::is_reserved;
 pub(crate) use rules::{
-    HIDDEN, KEY_INDEX, collection as check_collection, document as check_document,
+    HIDDEN, IDENTITY_INDEX, KEY_INDEX, collection as check_collection, document as check_document,
 };
 pub(crate) use rules::{
     field as check_field, filter as check_filter, known_id as check_known_id,
@@ -217,6 +218,17 @@ impl Documents {
         collection: &str,
         documents: Vec<Document>,
     ) -> Result<Vec<Bson>> {
+        self.insert_with(caller, collection, documents, None).await
+    }
+
+    /// The same; `hidden` is what stands in the server's own field of each.
+    async fn insert_with(
+        &self,
+        caller: &Caller,
+        collection: &str,
+        documents: Vec<Document>,
+        hidden: Option<Document>,
+    ) -> Result<Vec<Bson>> {
         let scope = Scope::of(caller, collection, Verb::Insert)?;
         if documents.len() > MAX_BATCH {
             return Err(Error::TooLarge(format!(
@@ -225,7 +237,7 @@ impl Documents {
         }
         if let Some(watch) = self.hooks.watch(caller, collection, hooks::INSERT)? {
             return self
-                .insert_watched(&watch, &scope, collection, documents)
+                .insert_watched(&watch, &scope, collection, documents, hidden)
                 .await;
         }
         let mut ids = Vec::with_capacity(documents.len());
@@ -233,7 +245,8 @@ impl Documents {
         for document in documents {
             rules::document(&document, self.limits.depth, self.limits.document_bytes)?;
             let document = scope.complete(document, &self.limits)?;
-            let (id, document) = identified(document);
+            let (id, mut document) = identified(document);
+            add_hidden(&mut document, hidden.as_ref());
             raw.push(encoded(&document, self.limits.document_bytes)?);
             ids.push(id);
         }
@@ -272,6 +285,11 @@ impl Documents {
         update: Update,
     ) -> Result<UpdateOutcome> {
         let scope = Scope::of(caller, collection, Verb::Update)?;
+        if let (Caller::User(_), true) = (caller, update.upsert) {
+            return Err(Error::Forbidden(
+                "under access rules documents are made by inserting them, not by an upsert".into(),
+            ));
+        }
         let inserting = match update.upsert {
             true => Some(Scope::of(caller, collection, Verb::Insert)?),
             false => None,
@@ -314,6 +332,10 @@ impl Documents {
             }
             None => None,
         };
+        // Last: what hooks have made of the change is what the document becomes.
+        if let Some(after) = scope.after(&update.change)? {
+            update.filter = doc! { "$and": [update.filter, after] };
+        }
         let updated = async {
             if let Change::Replacement(_) = update.change {
                 update.filter = self.spare_users(collection, update.filter).await?;
@@ -407,6 +429,8 @@ impl Documents {
         names.retain(|name| match caller {
             Caller::ApiKey => !is_reserved(name),
             Caller::Plugin(plugin) => plugin.grants.mentions(name),
+            Caller::Key(key) => key.grants.mentions(name),
+            Caller::User(user) => user.rules.mentions(name, &user.user.realm),
         });
         names.sort();
         Ok(names)
@@ -451,6 +475,9 @@ fn administer(caller: &Caller, collection: &str) -> Result<()> {
             "the plugin `{}` cannot see or change indexes",
             plugin.name
         ))),
+        Caller::Key(_) | Caller::User(_) => Err(Error::Forbidden(
+            "indexes are seen and changed with the server's own API key only".into(),
+        )),
     }
 }
 
@@ -467,6 +494,13 @@ pub(crate) fn identified(mut document: Document) -> (Bson, Document) {
     let mut ordered = doc! { "_id": id.clone() };
     ordered.extend(document);
     (id, ordered)
+}
+
+/// Puts what nobody else may see or write into a document that is to be stored.
+fn add_hidden(document: &mut Document, hidden: Option<&Document>) {
+    if let Some(hidden) = hidden {
+        document.insert("_coglex", hidden.clone());
+    }
 }
 
 /// The document as bytes, if it is not too large.

@@ -7,6 +7,7 @@
 
 mod condition;
 mod egress;
+mod payment;
 mod storage;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +18,9 @@ use serde::{Deserialize, Serialize};
 use crate::documents::is_reserved;
 
 pub use self::condition::{CallerId, Condition, Fields};
+pub(crate) use self::condition::{Subject, meets, never};
 pub use self::egress::{EgressGrant, Origin, Reach, reach};
+pub use self::payment::PaymentVerb;
 pub use self::storage::{Access, StorageGrant, Verb};
 
 /// Everything of its kind that is not the server's own.
@@ -31,13 +34,21 @@ pub enum AuthVerb {
     Lookup,
     /// Make a user.
     Signup,
-    /// Check a user's password.
+    /// Check a user's password; for an API key, sign in and ask whose a session is.
     Verify,
+    /// Set fields, key and password of any user without knowing the password. For API
+    /// keys: no guest has a call for it.
+    Manage,
 }
 
 impl AuthVerb {
     /// All of them.
-    pub const ALL: [AuthVerb; 3] = [AuthVerb::Lookup, AuthVerb::Signup, AuthVerb::Verify];
+    pub const ALL: [AuthVerb; 4] = [
+        AuthVerb::Lookup,
+        AuthVerb::Signup,
+        AuthVerb::Verify,
+        AuthVerb::Manage,
+    ];
 }
 
 impl fmt::Display for AuthVerb {
@@ -46,6 +57,7 @@ impl fmt::Display for AuthVerb {
             AuthVerb::Lookup => "lookup",
             AuthVerb::Signup => "signup",
             AuthVerb::Verify => "verify",
+            AuthVerb::Manage => "manage",
         })
     }
 }
@@ -82,6 +94,9 @@ pub struct Grants {
     /// Whether keys and values may be kept.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub kv: bool,
+    /// What may be done with payments.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub payment: Vec<PaymentVerb>,
 }
 
 /// Grants as they are written, before they are checked.
@@ -94,6 +109,7 @@ struct Unchecked {
     functions: Vec<String>,
     secrets: Vec<String>,
     kv: bool,
+    payment: Vec<PaymentVerb>,
 }
 
 impl TryFrom<Unchecked> for Grants {
@@ -108,6 +124,7 @@ impl TryFrom<Unchecked> for Grants {
             functions: written.functions,
             secrets: written.secrets,
             kv: written.kv,
+            payment: written.payment,
         })
     }
 }
@@ -124,6 +141,7 @@ impl Grants {
             functions: intersect_names(&self.functions, &allowed.functions),
             secrets: intersect_names(&self.secrets, &allowed.secrets),
             kv: self.kv && allowed.kv,
+            payment: payment::intersect(&self.payment, &allowed.payment),
         }
     }
 
@@ -180,6 +198,11 @@ impl Grants {
     /// Whether these grants cover the verb on the accounts of the collection.
     pub fn allows_auth(&self, collection: &str, verb: AuthVerb) -> bool {
         !is_reserved(collection) && auth_verbs(&self.auth, collection).contains(&verb)
+    }
+
+    /// Whether this may be done with payments.
+    pub fn allows_payment(&self, verb: PaymentVerb) -> bool {
+        self.payment.contains(&verb)
     }
 
     /// Whether the function may be called.
@@ -284,6 +307,7 @@ impl fmt::Display for Grants {
         parts.extend(self.functions.iter().map(|name| format!("function {name}")));
         parts.extend(self.secrets.iter().map(|name| format!("secret {name}")));
         parts.extend(self.kv.then(|| "kv".to_owned()));
+        parts.extend(self.payment.iter().map(|verb| format!("payment: {verb}")));
         match parts.as_slice() {
             [] => f.write_str("nothing"),
             parts => f.write_str(&parts.join("; ")),

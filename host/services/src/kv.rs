@@ -314,7 +314,7 @@ impl Kv {
         let plugin = plugin(caller)?;
         let limit = match caller {
             Caller::Plugin(plugin) => plugin.kv_bytes,
-            Caller::ApiKey => u64::MAX,
+            Caller::ApiKey | Caller::Key(_) | Caller::User(_) => u64::MAX,
         };
         if limit == u64::MAX {
             return Ok(());

@@ -22,7 +22,7 @@ impl secrets::Host for InstanceState {
         self.charge(name.len())?;
         let granted = match &self.shared.caller {
             Caller::Plugin(plugin) => plugin.grants.allows_secret(&name),
-            Caller::ApiKey => false,
+            Caller::ApiKey | Caller::Key(_) | Caller::User(_) => false,
         };
         if !granted {
             return Ok(Err(secrets::Error::AccessDenied(format!(

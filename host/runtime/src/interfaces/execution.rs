@@ -17,7 +17,7 @@ impl Host for InstanceState {
         self.charge(function.len() + args.len() + kwargs.len())?;
         let granted = match &self.shared.caller {
             Caller::Plugin(plugin) => plugin.grants.allows_function(&function),
-            Caller::ApiKey => false,
+            Caller::ApiKey | Caller::Key(_) | Caller::User(_) => false,
         };
         if !granted {
             return Ok(Err(Error::AccessDenied(format!(

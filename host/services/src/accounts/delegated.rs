@@ -10,7 +10,34 @@ use crate::documents;
 use crate::error::{Error, Result};
 use crate::grants::AuthVerb;
 
+/// Fields of a new user that a scoped key does not set. `_id`: one of a user who is gone
+/// owns what that user owned. `roles`: they are what guards of apps go by.
+const NOT_BY_KEYS: [&str; 2] = ["_id", "roles"];
+
 impl Accounts {
+    /// Whether the caller may ask this of the accounts of the realm; `Forbidden` when
+    /// not.
+    pub fn authorize(&self, caller: &Caller, realm: &str, verb: AuthVerb) -> Result<()> {
+        authorize(caller, realm, verb)
+    }
+
+    /// Whether the caller may sign a user up who has this document.
+    pub fn authorize_sign_up(
+        &self,
+        caller: &Caller,
+        realm: &str,
+        document: &Document,
+    ) -> Result<()> {
+        authorize(caller, realm, AuthVerb::Signup)?;
+        let mut refused = NOT_BY_KEYS.into_iter();
+        match (caller, refused.find(|name| document.contains_key(name))) {
+            (Caller::Key(_), Some(name)) => Err(Error::Forbidden(format!(
+                "a scoped API key cannot set `{name}` of a new user"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// The user with this key.
     pub async fn look_up(&self, caller: &Caller, realm: &str, key: &str) -> Result<Option<User>> {
         authorize(caller, realm, AuthVerb::Lookup)?;
@@ -76,7 +103,7 @@ impl Accounts {
 }
 
 /// Whether the caller may ask this of the accounts of the collection.
-fn authorize(caller: &Caller, realm: &str, verb: AuthVerb) -> Result<()> {
+pub(crate) fn authorize(caller: &Caller, realm: &str, verb: AuthVerb) -> Result<()> {
     documents::check_collection(realm)?;
     match caller {
         Caller::Plugin(plugin) if !plugin.grants.allows_auth(realm, verb) => {
@@ -85,6 +112,9 @@ fn authorize(caller: &Caller, realm: &str, verb: AuthVerb) -> Result<()> {
                 plugin.name
             )))
         }
+        caller if !caller.allows_auth(realm, verb) => Err(Error::Forbidden(format!(
+            "this API key does not cover `{verb}` on the accounts of `{realm}`"
+        ))),
         _ => Ok(()),
     }
 }

@@ -75,6 +75,9 @@ fn administer(caller: &Caller, collection: &str) -> Result<()> {
             "the plugin `{}` cannot see or change schemas",
             plugin.name
         ))),
+        Caller::Key(_) | Caller::User(_) => Err(Error::Forbidden(
+            "schemas are seen and changed by operators only".into(),
+        )),
     }
 }
 

@@ -1,5 +1,6 @@
 //! How much of a collection an operation reaches: all of it for the holder of
-//! the API key, for a plugin what its grants leave of it.
+//! the API key, for a plugin or a scoped key what its grants leave of it, for a user
+//! what the access rules do.
 //!
 //! A forced filter is put before everything that is looked for, and what is
 //! written has to meet it. Fields that were not granted are not there: they are
@@ -13,14 +14,18 @@ use coglex_docstore::schema::detail;
 use super::{DocumentLimits, encoded, rules};
 use crate::caller::Caller;
 use crate::error::{Error, Result};
-use crate::grants::{Access, Condition, Fields, Verb};
+use crate::grants::{Access, Condition, Fields, Subject, Verb};
 use crate::storage::{Change, StoreError};
+
+mod after;
 
 /// What an operation with one verb reaches of one collection.
 pub(super) struct Scope<'a> {
     collection: &'a str,
     forced: Option<Forced<'a>>,
     fields: Option<&'a Fields>,
+    /// Those that may be written.
+    writable: Option<&'a Fields>,
 }
 
 /// A condition, with the caller in it.
@@ -34,27 +39,45 @@ impl<'a> Scope<'a> {
     /// that is nothing.
     pub(super) fn of(caller: &'a Caller, collection: &'a str, verb: Verb) -> Result<Self> {
         rules::collection(collection)?;
-        let Caller::Plugin(plugin) = caller else {
-            return Ok(Self {
-                collection,
-                forced: None,
-                fields: None,
-            });
+        let (access, subject) = match caller {
+            Caller::ApiKey => {
+                return Ok(Self {
+                    collection,
+                    forced: None,
+                    fields: None,
+                    writable: None,
+                });
+            }
+            Caller::Plugin(plugin) => (
+                plugin.grants.access(collection, verb),
+                Subject::Users(&plugin.users),
+            ),
+            Caller::Key(key) => (
+                key.grants.access(collection, verb),
+                Subject::Users(&key.users),
+            ),
+            Caller::User(user) => (
+                user.rules.access(collection, &user.user.realm, verb),
+                Subject::User(&user.user.document),
+            ),
         };
-        let Some(Access { filter, fields }) = plugin.grants.access(collection, verb) else {
-            return Err(Error::Forbidden(format!(
-                "the plugin `{}` was not granted `{verb}` on the collection `{collection}`",
-                plugin.name
-            )));
+        let Some(Access {
+            filter,
+            fields,
+            writable,
+        }) = access
+        else {
+            return Err(not_granted(caller, collection, verb));
         };
         let forced = filter.map(|condition| {
-            let filter = condition.resolve(&plugin.users)?;
+            let filter = condition.resolve(subject)?;
             Ok::<_, Error>(Forced { condition, filter })
         });
         Ok(Self {
             collection,
             forced: forced.transpose()?,
             fields,
+            writable,
         })
     }
 
@@ -84,6 +107,18 @@ impl<'a> Scope<'a> {
         match self.fields {
             Some(fields) if !fields.cover(path) => Err(Error::Forbidden(format!(
                 "the field `{}` of `{}` was not granted",
+                rules::shorten(path),
+                self.collection
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a path leads into a field that may be written.
+    fn written(&self, path: &str) -> Result<()> {
+        match self.writable {
+            Some(fields) if !fields.cover(path) => Err(Error::Forbidden(format!(
+                "the field `{}` of `{}` cannot be written",
                 rules::shorten(path),
                 self.collection
             ))),
@@ -147,14 +182,7 @@ impl<'a> Scope<'a> {
             .forced
             .as_ref()
             .map(|forced| doc! { "$match": forced.filter.clone() });
-        let fields = self.fields.map(|fields| {
-            let shown = fields.names().map(|name| (name.to_owned(), Bson::Int32(1)));
-            let shown: Document = [("_id".to_owned(), Bson::Int32(1))]
-                .into_iter()
-                .chain(shown)
-                .collect();
-            doc! { "$project": shown }
-        });
+        let fields = self.fields.and_then(Fields::stage);
         forced.into_iter().chain(fields).collect()
     }
 
@@ -165,7 +193,7 @@ impl<'a> Scope<'a> {
         mut document: Document,
         limits: &DocumentLimits,
     ) -> Result<Document> {
-        self.keys(&document)?;
+        document.keys().try_for_each(|path| self.written(path))?;
         let Some(forced) = &self.forced else {
             return Ok(document);
         };
@@ -202,7 +230,7 @@ impl<'a> Scope<'a> {
         match change {
             Change::Replacement(_) => self.whole_fields(),
             Change::Operators(operators) => {
-                written(operators, &mut |path| self.path(path))?;
+                written(operators, &mut |path| self.written(path))?;
                 self.leaves(operators)
             }
         }
@@ -214,8 +242,11 @@ impl<'a> Scope<'a> {
         if self.forced.is_none() {
             return Ok(());
         }
+        let known = self.known_after(operators);
         written(operators, &mut |path| {
-            self.spares(path)?;
+            if !known.contains_key(path) {
+                self.spares(path)?;
+            }
             self.position(path, "write `$[name]` and an array filter")
         })
     }
@@ -301,7 +332,7 @@ impl<'a> Scope<'a> {
     /// A replacement drops every field that it does not hold, also those that
     /// the caller cannot see.
     fn whole_fields(&self) -> Result<()> {
-        match self.fields {
+        match self.writable {
             Some(_) => Err(Error::Forbidden(format!(
                 "documents of `{}` cannot be replaced: only some of their fields were granted",
                 self.collection
@@ -317,6 +348,24 @@ impl<'a> Scope<'a> {
             None => Ok(()),
         }
     }
+}
+
+/// What a caller is told who may not do this at all.
+fn not_granted(caller: &Caller, collection: &str, verb: Verb) -> Error {
+    let sentence = match caller {
+        Caller::Plugin(plugin) => format!(
+            "the plugin `{}` was not granted `{verb}` on the collection `{collection}`",
+            plugin.name
+        ),
+        Caller::User(user) => format!(
+            "no access rule lets users of `{}` {verb} in the collection `{collection}`",
+            user.user.realm
+        ),
+        Caller::ApiKey | Caller::Key(_) => {
+            format!("this API key does not cover `{verb}` on the collection `{collection}`")
+        }
+    };
+    Error::Forbidden(sentence)
 }
 
 /// Calls `each` with the paths that an update writes.

@@ -83,6 +83,7 @@ impl StorageGrant {
         Access {
             filter: self.filter.as_ref(),
             fields: self.fields.as_ref(),
+            writable: self.fields.as_ref(),
         }
     }
 }
@@ -111,6 +112,8 @@ pub struct Access<'a> {
     pub filter: Option<&'a Condition>,
     /// The fields that there are.
     pub fields: Option<&'a Fields>,
+    /// Those of them that may be written.
+    pub writable: Option<&'a Fields>,
 }
 
 impl Access<'_> {

@@ -151,6 +151,11 @@ pub(super) fn caller(caller: &Caller) -> Result<String> {
             let users: Vec<Bson> = users.collect();
             bson::doc! { "kind": "plugin", "plugin": &plugin.name, "users": users }
         }
+        Caller::Key(key) => bson::doc! { "kind": "api_key", "key": &key.id },
+        Caller::User(user) => {
+            let user = bson::doc! { "collection": &user.user.realm, "id": user.user.id.clone() };
+            bson::doc! { "kind": "user", "users": [user] }
+        }
     };
     let mut out = Vec::new();
     document(&value, &mut out)?;

@@ -144,6 +144,9 @@ async fn verbs_and_collections_are_granted_one_by_one(store: Store) {
                         .verify(&caller, realm, "ann", "correct horse")
                         .await
                         .map(|user| user.is_some()),
+                    AuthVerb::Manage => accounts
+                        .authorize(&caller, realm, AuthVerb::Manage)
+                        .map(|()| true),
                 };
                 let allowed = realm == "users" && verb == granted;
                 assert_eq!(forbidden(result), !allowed, "{granted} {realm} {verb}");

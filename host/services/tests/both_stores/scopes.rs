@@ -726,7 +726,7 @@ async fn what_is_out_of_reach_cannot_be_learned_or_changed(store: Store) {
 }
 
 #[derive(Debug)]
-enum Ask {
+pub(crate) enum Ask {
     Find(Find),
     Count(Document),
     Distinct(&'static str, Document),
@@ -736,7 +736,7 @@ enum Ask {
     Delete(Document),
 }
 
-async fn answer(service: &Documents, caller: &Caller, name: &str, ask: &Ask) -> String {
+pub(crate) async fn answer(service: &Documents, caller: &Caller, name: &str, ask: &Ask) -> String {
     use futures_util::TryStreamExt as _;
     let listed = |found: Vec<bson::RawDocumentBuf>| format!("{found:?}");
     let result: Result<String> = match ask {
@@ -791,10 +791,10 @@ fn joined_with(stage: &Document, name: &str) -> Document {
     stage
 }
 
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -816,7 +816,7 @@ impl Random {
         }
     }
 
-    fn filter(&mut self) -> Document {
+    pub(crate) fn filter(&mut self) -> Document {
         let (path, value) = (self.path(), self.value());
         match self.below(7) {
             0 => doc! {},
@@ -850,7 +850,7 @@ impl Random {
         }
     }
 
-    fn ask(&mut self, step: usize) -> Ask {
+    pub(crate) fn ask(&mut self, step: usize) -> Ask {
         let path = self.path();
         match self.below(9) {
             0 => Ask::Count(self.filter()),
