@@ -5,24 +5,41 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use coglex_archive::{Archive, UrlKey};
+use coglex_oauth::{Http, HttpsClient, Provider};
+use coglex_payment::{Mode, PaymentSettings, Payments};
 use coglex_runtime::testing::Harness;
 use coglex_runtime::{Allow, Budget, PluginSecret, Policy, Runtime, RuntimeSettings};
-use coglex_services::accounts::{AuthSettings, RealmPolicy, SigningKey, TokenAlgorithm};
+use coglex_services::accounts::{
+    AuthSettings, FlowPolicy, Providers, RealmPolicy, SigningKey, TokenAlgorithm, Verification,
+};
+use coglex_services::audit::{Audit, AuditSettings};
 use coglex_services::documents::DocumentLimits;
 use coglex_services::jobs::JobSettings;
+use coglex_services::keys::ApiKeys;
+use coglex_services::rules::Rules as AccessRules;
 use coglex_services::storage::DocumentStore;
 use coglex_services::storage::embedded::{EmbeddedOptions, EmbeddedStore};
 use coglex_services::storage::mongo::MongoStore;
-use coglex_services::{Accounts, Clock, Documents, Hooks, Jobs, Kv, Services};
+use coglex_services::{Accounts, Clock, Documents, Hooks, Jobs, Kv, Outbox, Services};
 
-use crate::config::{self, AuthConfig, Config, PluginsConfig, RealmConfig, Secret, SignUp};
+use crate::config::{
+    self, AuthConfig, Config, PaymentMode, PluginsConfig, RealmConfig, Secret, SignUp,
+    VerificationMode,
+};
 use crate::dev::Builds;
+use crate::files;
 use crate::gateway::RateLimits;
+use crate::mail::Mail;
 use crate::plugins::{Deployments, Registry, RegistrySettings};
 use crate::telemetry::Telemetry;
+
+/// For how long a host may be silent before a letter of its is sent by another.
+const LETTER_LEASE: Duration = Duration::from_secs(60);
 
 /// The long-lived parts.
 pub struct App {
@@ -38,6 +55,20 @@ pub struct App {
     pub admin_key_is_new: bool,
     /// The services behind both doors.
     pub services: Services,
+    /// Keys that open a part of what the API key does.
+    pub keys: ApiKeys,
+    /// What users may do in collections without a key.
+    pub access_rules: AccessRules,
+    /// Who did what.
+    pub audit: Audit,
+    /// Files.
+    pub archive: Archive,
+    /// What URLs of files are signed with.
+    pub(crate) archive_urls: UrlKey,
+    /// Who sends mail; nobody where it is not set up.
+    pub mail: Option<Mail>,
+    /// Payments.
+    pub payments: Payments,
     /// The plugins that are loaded.
     pub plugins: Registry,
     /// How often routes of apps have been asked.
@@ -119,22 +150,39 @@ impl App {
             config::api_key(config.server.secret.as_ref(), &config.data.dir)?;
         let (admin_key, admin_key_is_new) =
             config::admin_key(config.admin.key.as_ref(), &api_key, &config.data.dir)?;
-        let services = services(&config, &store, clock)?;
-        let deployments = Deployments::new(store, config.storage.document_limit);
+        let keys = ApiKeys::new(Arc::clone(&store), clock.clone());
+        let access_rules = AccessRules::new(Arc::clone(&store));
+        let kept = AuditSettings {
+            retention: config.audit.retention,
+            entries: config.audit.entries,
+        };
+        let audit = Audit::new(Arc::clone(&store), kept);
+        let archive_urls = files::url_key(&config, clock.clone())?;
+        let development = granting == Granting::AsAsked;
+        let mail = Mail::open(&config, development)?;
+        let sending = Sending::of(mail.is_some(), development);
+        let mut services = services(&config, &store, clock.clone(), sending)?;
+        let archive = files::open(&config, services.documents.clone(), clock)?;
+        let deployments = Deployments::new(Arc::clone(&store), config.storage.document_limit);
         let rules = Arc::new(Rules {
             granting,
             plugins: ArcSwap::from_pointee(config.plugins.clone()),
         });
+        let payments = payments(&config, &store, services.jobs.clone())?;
+        services.payment = Some(Arc::new(payments.clone()));
         let runtime = runtime(runtime_settings(&config), services.clone())?;
         let settings = registry_settings(&config, Arc::clone(&rules));
         let plugins = Registry::new(runtime, settings, deployments);
         services
             .hooks
             .set(plugins.hook_table(), services.jobs.clone());
+        payments.tell(plugins.payment_subscribers());
         Ok(Self {
+            payments,
             plugins,
             rate_limits: RateLimits::default(),
-            development: granting == Granting::AsAsked,
+            development,
+            mail,
             builds: Arc::default(),
             telemetry,
             rules,
@@ -144,6 +192,11 @@ impl App {
             admin_key,
             admin_key_is_new,
             services,
+            archive,
+            archive_urls,
+            keys,
+            access_rules,
+            audit,
         })
     }
 }
@@ -234,7 +287,7 @@ pub(crate) async fn idle_runtime_with(
     config.mongodb.uri = None;
     config.auth.signing_key = None;
     let store = open_store(&config).await?;
-    let services = services(&config, &store, Clock::default())?;
+    let services = services(&config, &store, Clock::default(), Sending::of(false, false))?;
     let settings = RuntimeSettings {
         cache_dir: Some(cache),
         ..runtime_settings(&config)
@@ -246,22 +299,61 @@ fn services(
     config: &Config,
     store: &Arc<dyn DocumentStore>,
     clock: Clock,
+    sending: Sending,
 ) -> anyhow::Result<Services> {
+    let outbox = Outbox::new(Arc::clone(store), LETTER_LEASE, sending.is_on);
     let hooks = Hooks::default();
     let documents = Documents::new(Arc::clone(store), document_limits(config));
     let accounts = Accounts::by_clock(
         Arc::clone(store),
-        auth_settings(config)?,
+        auth_settings(config, sending)?,
         document_limits(config),
         clock.clone(),
     );
     Ok(Services {
         documents: documents.with_hooks(hooks.clone()),
-        accounts: accounts.with_hooks(hooks.clone()),
+        accounts: accounts
+            .with_hooks(hooks.clone())
+            .with_outbox(outbox.clone())
+            .with_providers(providers(&config.auth)?),
+        outbox,
         hooks,
         kv: Kv::new(Arc::clone(store)).with_clock(clock),
         jobs: Jobs::new(Arc::clone(store), job_settings(config)),
+        payment: None,
     })
+}
+
+/// Stripe, as far as it is configured.
+fn payments(
+    config: &Config,
+    store: &Arc<dyn DocumentStore>,
+    jobs: Jobs,
+) -> anyhow::Result<Payments> {
+    let payment = &config.payment;
+    let secrets = payment.webhook_secret.as_ref().map(Secret::expose);
+    let secrets = secrets.into_iter().flat_map(|secrets| secrets.split(','));
+    let settings = PaymentSettings {
+        secret_key: payment
+            .secret_key
+            .as_ref()
+            .map(|key| key.expose().to_owned()),
+        webhook_secrets: secrets
+            .filter(|secret| !secret.is_empty())
+            .map(str::to_owned)
+            .collect(),
+        api_base: (!payment.api_base.is_empty()).then(|| payment.api_base.clone()),
+        mode: match payment.mode {
+            PaymentMode::Auto => None,
+            PaymentMode::Test => Some(Mode::Test),
+            PaymentMode::Live => Some(Mode::Live),
+        },
+        timeout: payment.timeout,
+        attempts: payment.attempts,
+        event_retention: payment.event_retention,
+    };
+    Payments::new(Arc::clone(store), jobs, settings)
+        .map_err(|sentence| anyhow::anyhow!("the settings of payment cannot be used: {sentence}"))
 }
 
 fn document_limits(config: &Config) -> DocumentLimits {
@@ -281,6 +373,7 @@ fn job_settings(config: &Config) -> JobSettings {
         max_attempts: jobs.max_attempts,
         retry_base: jobs.retry_base,
         retry_max: jobs.retry_max,
+        function_wait: jobs.function_wait,
         retention: jobs.retention,
         dead_retention: jobs.dead_retention,
         result_bytes: jobs.result_limit,
@@ -290,6 +383,7 @@ fn job_settings(config: &Config) -> JobSettings {
 fn runtime_settings(config: &Config) -> RuntimeSettings {
     RuntimeSettings {
         cache_dir: Some(config.data.dir.join("cache")),
+        quick_first: true,
         egress_authorities: config.plugins.egress_authorities.clone(),
         budget: default_budget(&config.plugins),
         max_budget: Some(max_budget(&config.plugins)),
@@ -365,8 +459,23 @@ fn policy(plugins: &PluginsConfig, granting: Granting, name: &str) -> Policy {
     }
 }
 
-fn auth_settings(config: &Config) -> anyhow::Result<AuthSettings> {
+/// How letters leave.
+#[derive(Clone, Copy)]
+struct Sending {
+    is_on: bool,
+    /// Links may lead to the address that the server listens on.
+    development: bool,
+}
+
+impl Sending {
+    fn of(is_on: bool, development: bool) -> Self {
+        Self { is_on, development }
+    }
+}
+
+fn auth_settings(config: &Config, sending: Sending) -> anyhow::Result<AuthSettings> {
     let auth = &config.auth;
+    let base = link_base(config, sending.development);
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let signing_key = config::signing_key(auth.signing_key.as_ref(), &config.data.dir)?;
     let settings = AuthSettings {
@@ -383,11 +492,11 @@ fn auth_settings(config: &Config) -> anyhow::Result<AuthSettings> {
         issuer: auth.issuer.clone(),
         key_failures: auth.sign_in_failures,
         address_failures: auth.address_failures,
-        policy: realm_policy(auth, &RealmConfig::default()),
+        policy: realm_policy(auth, &RealmConfig::default(), base.as_deref()),
         realms: auth
             .realms
             .iter()
-            .map(|(realm, own)| (realm.clone(), realm_policy(auth, own)))
+            .map(|(realm, own)| (realm.clone(), realm_policy(auth, own, base.as_deref())))
             .collect(),
         ..AuthSettings::new(SigningKey(signing_key.expose().as_bytes().into()))
     };
@@ -398,7 +507,7 @@ fn auth_settings(config: &Config) -> anyhow::Result<AuthSettings> {
 }
 
 /// What holds in a realm: its own settings, and those of all for the rest.
-fn realm_policy(all: &AuthConfig, own: &RealmConfig) -> RealmPolicy {
+fn realm_policy(all: &AuthConfig, own: &RealmConfig, base: Option<&str>) -> RealmPolicy {
     RealmPolicy {
         sign_up: own.sign_up.unwrap_or(all.sign_up) == SignUp::Open,
         password_min: own.password_min.unwrap_or(all.password_min),
@@ -409,5 +518,67 @@ fn realm_policy(all: &AuthConfig, own: &RealmConfig) -> RealmPolicy {
         access_ttl: own.access_ttl.unwrap_or(all.access_ttl),
         session_ttl: own.session_ttl.unwrap_or(all.session_ttl),
         session_max: own.session_max_ttl.unwrap_or(all.session_max_ttl),
+        flows: flow_policy(all, own, base),
+        providers: own.providers.clone().unwrap_or_default(),
+        redirect_urls: own
+            .redirect_urls
+            .clone()
+            .unwrap_or_else(|| all.redirect_urls.clone()),
+    }
+}
+
+/// Clients of the identity providers, which share one that speaks HTTP.
+fn providers(auth: &AuthConfig) -> anyhow::Result<Providers> {
+    if auth.providers.is_empty() {
+        return Ok(Providers::default());
+    }
+    let http: Arc<dyn Http> = Arc::new(HttpsClient::new().map_err(anyhow::Error::msg)?);
+    let made = auth.providers.iter().map(|(name, own)| {
+        let wrong = || format!("the setting auth.providers.{name} cannot be used");
+        let settings = own.settings(name).with_context(wrong)?;
+        let provider = Provider::new(settings, Arc::clone(&http));
+        let provider = provider.map_err(anyhow::Error::msg).with_context(wrong)?;
+        Ok((name.clone(), Arc::new(provider)))
+    });
+    made.collect()
+}
+
+/// What mailed links of this server begin with: its address as clients know it, never
+/// one that a request named.
+fn link_base(config: &Config, development: bool) -> Option<String> {
+    let server = &config.server;
+    let url = server.public_url.trim_end_matches('/');
+    match (url, server.port) {
+        ("", 0) => None,
+        ("", port) if development => Some(format!("http://localhost:{port}")),
+        ("", _) => None,
+        (url, _) => Some(url.to_owned()),
+    }
+}
+
+/// What holds for the mail of a realm.
+fn flow_policy(all: &AuthConfig, own: &RealmConfig, base: Option<&str>) -> FlowPolicy {
+    let page = |own: &Option<String>, all: &str, flow: &str| {
+        let url = own.as_deref().unwrap_or(all);
+        match url.is_empty() {
+            false => Some(url.to_owned()),
+            true => base.map(|base| format!("{base}/service/auth/v1/{flow}/{{realm}}/confirm/")),
+        }
+    };
+    FlowPolicy {
+        email_field: own.email_field.clone().or_else(|| all.email_field.clone()),
+        verification: match own.verification.unwrap_or(all.verification) {
+            VerificationMode::Off => Verification::Off,
+            VerificationMode::Ask => Verification::Ask,
+            VerificationMode::Required => Verification::Required,
+        },
+        codes: own.codes.unwrap_or(all.codes),
+        anonymous: own.anonymous.unwrap_or(all.anonymous),
+        verify_ttl: own.verify_ttl.unwrap_or(all.verify_ttl),
+        reset_ttl: own.reset_ttl.unwrap_or(all.reset_ttl),
+        code_ttl: own.code_ttl.unwrap_or(all.code_ttl),
+        verify_url: page(&own.verify_url, &all.verify_url, "verification"),
+        reset_url: page(&own.reset_url, &all.reset_url, "reset"),
+        email_url: page(&own.email_url, &all.email_url, "email"),
     }
 }

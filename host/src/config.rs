@@ -6,6 +6,7 @@
 //! it and the place where it was set. A value is never repeated if it is secret.
 
 pub mod print;
+mod providers;
 mod secret;
 mod sections;
 pub mod settings;
@@ -20,6 +21,7 @@ use figment::value::{Dict, Map, Tag, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 use serde::Deserialize;
 
+pub use providers::ProviderConfig;
 pub use secret::{Secret, admin_key, api_key, kept_admin_key, private_dir, signing_key};
 pub use sections::*;
 use settings::{FREE_TABLES, SETTINGS, Setting};
@@ -41,6 +43,10 @@ pub struct Config {
     /// The admin API.
     #[serde(default)]
     pub admin: AdminConfig,
+    /// How often the server may be asked.
+    pub limits: LimitsConfig,
+    /// The audit log.
+    pub audit: AuditConfig,
     /// Where things are kept.
     pub data: DataConfig,
     /// The database.
@@ -48,12 +54,18 @@ pub struct Config {
     pub mongodb: MongodbConfig,
     /// The storage service.
     pub storage: StorageConfig,
+    /// Files.
+    pub archive: ArchiveConfig,
     /// The auth service.
     pub auth: AuthConfig,
+    /// Mail.
+    pub mail: MailConfig,
     /// Plugins.
     pub plugins: PluginsConfig,
     /// Functions that are run later.
     pub jobs: JobsConfig,
+    /// Stripe.
+    pub payment: PaymentConfig,
     /// The log.
     pub log: LogConfig,
 }
@@ -62,6 +74,14 @@ impl Config {
     /// The file of the embedded store.
     pub fn store_path(&self) -> PathBuf {
         self.data.dir.join("documents.db")
+    }
+
+    /// The folder of files.
+    pub fn files_dir(&self) -> PathBuf {
+        match &self.archive.dir {
+            Some(dir) => dir.clone(),
+            None => self.data.dir.join("files"),
+        }
     }
 
     /// The folder of components.
@@ -174,6 +194,8 @@ pub fn load(inputs: &Inputs) -> anyhow::Result<Loaded> {
 
     let mut config: Config = layers.extract().map_err(|error| sentence(&error))?;
     config.plugins.environment_secrets = plugin_secrets(&variables);
+    providers::add_secrets(&mut config.auth.providers, &variables);
+    providers::check(&config.auth)?;
     let mut warnings = warnings(&variables);
     let secret = config.server.secret.as_ref();
     if secret.is_some_and(|secret| secret.expose().len() < SHORT_SECRET) {
@@ -275,10 +297,6 @@ fn warnings(variables: &Variables) -> Vec<String> {
         "STRIPE_SECRET_KEY",
         "STRIPE_WEBHOOK_SECRET",
         "STRIPE_API_BASE",
-        "SMTP_SERVER",
-        "SMTP_PORT",
-        "SMTP_USERNAME",
-        "SMTP_PASSWORD",
     ];
     let known = |name: &str| {
         // `COGLEX_TEST_…` is for the project's own tests.
@@ -286,6 +304,7 @@ fn warnings(variables: &Variables) -> Vec<String> {
         name == "COGLEX_CONFIG"
             || name == "COGLEX_TOOLS_DIR"
             || name.starts_with("COGLEX_TEST_")
+            || providers::is_secret(name)
             || name
                 .strip_prefix(PLUGIN_SECRET)
                 .is_some_and(|named| named.contains("__"))

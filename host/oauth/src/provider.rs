@@ -271,6 +271,36 @@ impl Provider {
         secret_in_form: bool,
         exchange: &Exchange<'_>,
     ) -> Result<Tokens, Error> {
+        let unreachable = |why: String| Error::Unreachable {
+            provider: self.name().to_owned(),
+            why,
+        };
+        let request = self.token_request(url, secret_in_form, exchange)?;
+        let answer = self.http.send(request).await.map_err(unreachable)?;
+        let tokens: Result<Tokens, _> = serde_json::from_slice(&answer.body);
+        // GitHub answers 200 to everything.
+        if let Ok(Tokens {
+            error: Some(code), ..
+        }) = tokens
+        {
+            let is_plain = |c: &char| c.is_ascii_alphanumeric() || *c == '_';
+            return Err(Error::Refused {
+                provider: self.name().to_owned(),
+                code: code.chars().filter(is_plain).take(64).collect(),
+            });
+        }
+        if !answer.status.is_success() {
+            return Err(self.wrong(&format!("{} to a code", answer.status)));
+        }
+        tokens.map_err(|_| self.wrong("the answer to a code is no JSON"))
+    }
+
+    fn token_request(
+        &self,
+        url: &str,
+        secret_in_form: bool,
+        exchange: &Exchange<'_>,
+    ) -> Result<Request<Bytes>, Error> {
         let client = self.settings.client_id.as_str();
         let secret = match &self.settings.client_secret {
             None => None,
@@ -303,29 +333,9 @@ impl Provider {
                 }
             }
         }
-        let unreachable = |why: String| Error::Unreachable {
-            provider: self.name().to_owned(),
-            why,
-        };
-        let request = request.body(Bytes::from(form.finish()));
-        let request = request.map_err(|error| unreachable(error.to_string()))?;
-        let answer = self.http.send(request).await.map_err(unreachable)?;
-        let tokens: Result<Tokens, _> = serde_json::from_slice(&answer.body);
-        // GitHub answers 200 to everything.
-        if let Ok(Tokens {
-            error: Some(code), ..
-        }) = tokens
-        {
-            let is_plain = |c: &char| c.is_ascii_alphanumeric() || *c == '_';
-            return Err(Error::Refused {
-                provider: self.name().to_owned(),
-                code: code.chars().filter(is_plain).take(64).collect(),
-            });
-        }
-        if !answer.status.is_success() {
-            return Err(self.wrong(&format!("{} to a code", answer.status)));
-        }
-        tokens.map_err(|_| self.wrong("the answer to a code is no JSON"))
+        request
+            .body(Bytes::from(form.finish()))
+            .map_err(|_| Error::Local("the URL for tokens is none"))
     }
 
     async fn user_info(&self, url: &str, token: &str, claims: &Claims) -> Result<Identity, Error> {

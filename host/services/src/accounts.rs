@@ -15,12 +15,18 @@
 mod backoff;
 mod change;
 mod delegated;
+mod denial;
+mod entry;
+mod flows;
 mod hooked;
 mod keys;
+mod oauth;
 mod own;
 mod password;
 mod policy;
 mod renewal;
+mod seal;
+mod second;
 mod session;
 mod settings;
 mod token;
@@ -38,17 +44,25 @@ use crate::clock::Clock;
 use crate::documents::{self, DocumentLimits};
 use crate::error::{Error, Result};
 use crate::hooks::{self, Done, Hooks};
+use crate::outbox::Outbox;
 use crate::storage::{Change, DocumentStore, Find, IndexSpec, StoreError, Update, UpdateOutcome};
 use backoff::{Attempt, Backoff};
+use entry::Proven;
 use keys::{Keys, Master};
 use password::{Hasher, Verified};
 use renewal::RefreshToken;
-use session::{NewSession, Sessions};
+use session::Sessions;
 use token::{Carrier, Claims, Tokens};
 
 pub use backoff::network;
+pub use denial::{Challenge, Denial};
+pub use flows::{
+    AddressState, CodeChallenge, FlowLetter, FlowMail, FlowPolicy, Verification, is_address,
+};
 pub use keys::TokenKey;
+pub use oauth::{OAuthAnswer, OAuthBegun, OAuthRequest, OwnIdentity, Providers};
 pub use own::PasswordChange;
+pub use second::{TotpBegun, TotpState};
 pub use session::{Client, OwnSession};
 pub use settings::{AuthSettings, RealmPolicy, SigningKey, TokenAlgorithm};
 
@@ -57,6 +71,9 @@ const MAX_KEY_BYTES: usize = 320;
 /// Times that a sign-in starts over because the password's hash changed
 /// meanwhile: twice is a coincidence, more is somebody else's loop.
 const MAX_SIGN_IN_ROUNDS: usize = 3;
+
+/// Letters that one address may ask for one key before each further one has to wait.
+const FREE_LETTERS: u32 = 5;
 
 /// A signed-in user.
 #[derive(Debug, Clone)]
@@ -105,6 +122,10 @@ impl std::fmt::Debug for SignedIn {
 pub struct Accounts {
     inner: Arc<Inner>,
     hooks: Hooks,
+    /// Where letters go; none where nothing can be sent.
+    outbox: Option<Outbox>,
+    /// Whose word counts for who somebody is; none by default.
+    providers: Arc<Providers>,
 }
 
 struct Inner {
@@ -115,11 +136,17 @@ struct Inner {
     keys: Arc<Keys>,
     tokens: Tokens,
     backoff: Backoff,
+    /// Letters that are asked for, by key and address.
+    letters: Backoff,
+    /// Anonymous users, by address.
+    newcomers: Backoff,
     clock: Clock,
     /// What documents of users may be: the limits of the storage service.
     limits: DocumentLimits,
     /// Realms whose unique index on `_key` is known to be there.
     indexed: Mutex<HashSet<String>>,
+    identities: oauth::IdentitiesIndexed,
+    once: oauth::OnceIndexed,
 }
 
 impl Accounts {
@@ -150,12 +177,21 @@ impl Accounts {
                 tokens: Tokens::new(Arc::clone(&keys), &settings.issuer, clock.clone()),
                 keys,
                 backoff: Backoff::new(settings.key_failures, settings.address_failures),
+                letters: Backoff::new(
+                    settings.key_failures.min(FREE_LETTERS),
+                    settings.address_failures,
+                ),
+                newcomers: Backoff::new(0, settings.address_failures),
                 settings,
                 clock,
                 limits,
                 indexed: Mutex::default(),
+                identities: oauth::IdentitiesIndexed::default(),
+                once: oauth::OnceIndexed::default(),
             }),
             hooks: Hooks::default(),
+            outbox: None,
+            providers: Arc::default(),
         }
     }
 
@@ -192,15 +228,34 @@ impl Accounts {
         realm: &str,
         key: &str,
         password: &str,
-        mut document: Document,
+        document: Document,
     ) -> Result<Option<Bson>> {
-        let inner = &*self.inner;
         documents::check_collection(realm)?;
         check_key(key)?;
-        inner
-            .settings
-            .policy_of(realm)
-            .check_password(key, password)?;
+        let policy = self.inner.settings.policy_of(realm);
+        policy.check_password(key, password)?;
+        self.check_reachable(realm, key, &document)?;
+        let own = Document::new();
+        let made = self.create_with(caller, realm, key, Some(password), document, own);
+        let made = made.await?;
+        if made.is_some() {
+            self.welcome(realm, key).await;
+        }
+        Ok(made)
+    }
+
+    /// Makes a user, whose key and password have been checked; nothing if the key is
+    /// taken. `own` is what the server keeps of them (`_coglex`).
+    async fn create_with(
+        &self,
+        caller: &Caller,
+        realm: &str,
+        key: &str,
+        password: Option<&str>,
+        mut document: Document,
+        own: Document,
+    ) -> Result<Option<Bson>> {
+        let inner = &*self.inner;
         document.remove("_key");
         document.remove("_password");
         documents::check_document(&document, inner.limits.depth, inner.limits.document_bytes)?;
@@ -222,9 +277,13 @@ impl Accounts {
             let write = self.before_sign_up(&watch, key, &mut document).await?;
             watched = Some((watch, write));
         }
-        let hash = inner.hasher.hash(password).await?;
-
-        let mut user = doc! { "_id": id.clone(), "_key": key, "_password": hash };
+        let mut user = doc! { "_id": id.clone(), "_key": key };
+        if let Some(password) = password {
+            user.insert("_password", inner.hasher.hash(password).await?);
+        }
+        if !own.is_empty() {
+            user.insert("_coglex", own);
+        }
         user.extend(document.into_iter().filter(|(name, _)| name != "_id"));
         let raw = documents::encoded(&user, inner.limits.document_bytes)?;
         let held = match &watched {
@@ -292,36 +351,21 @@ impl Accounts {
             };
             attempt.succeeded();
 
-            let now = inner.clock.now();
-            let session = NewSession::open(now, inner.settings.policy_of(realm))?;
-            let id = stored.get("_id").cloned().unwrap_or(Bson::Null);
-            let refresh = RefreshToken::first(Claims {
-                id: id.clone(),
-                session: session.id.clone(),
-            })?;
-            let mut set = doc! { session.path(): session.record(client, refresh.hash()) };
+            // The hash in the condition: a session must not be opened with a
+            // password that was changed while it was being verified.
+            let hash = stored.remove("_password").unwrap_or(Bson::Null);
+            let mut proven = Proven::new(stored, doc! { "_password": hash });
             if outdated {
                 match inner.hasher.hash(password).await {
-                    Ok(hash) => drop(set.insert("_password", hash)),
+                    Ok(hash) => drop(proven.set.insert("_password", hash)),
                     // The old hash serves until there is time for a new one.
                     Err(Error::Overloaded { .. }) => {}
                     Err(error) => return Err(error),
                 }
             }
-            let mut change = doc! { "$set": set };
-            let surplus = Sessions::of(&stored).surplus(now);
-            if !surplus.is_empty() {
-                change.insert("$unset", surplus);
+            if let Some(signed_in) = inner.enter(realm, proven, client).await? {
+                return Ok(signed_in);
             }
-            // The hash in the filter: a session must not be opened with a
-            // password that was changed while it was being verified.
-            let unchanged =
-                doc! { "_id": id, "_password": stored.remove("_password").unwrap_or(Bson::Null) };
-            if inner.update_hidden(realm, unchanged, change).await?.matched == 0 {
-                continue;
-            }
-            let signed_in = inner.tokens_for(realm, stored, &refresh, session.expires());
-            return signed_in.await;
         }
         Err(Error::Overloaded {
             retry_after: Duration::from_secs(1),

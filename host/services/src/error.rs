@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::accounts::Denial;
 use crate::documents::HIDDEN;
 use crate::hooks::HookFault;
 use crate::storage::{Failure, StoreError};
@@ -45,6 +46,12 @@ pub enum Error {
     /// Input or result is over a limit that the text names.
     #[error("{0}")]
     TooLarge(String),
+    /// Who somebody is, is not shown well enough; the client can do something about it.
+    #[error(transparent)]
+    Denied(#[from] Denial),
+    /// No mail can be sent here: there is no SMTP server, or no page to link to.
+    #[error("mail is not set up on this server")]
+    MailUnavailable,
     /// The operation's time limit passed.
     #[error("the operation exceeded its time limit")]
     Timeout,

@@ -9,7 +9,7 @@ use coglex_runtime::BudgetOverrides;
 use figment::value::Value;
 
 use super::settings::{DefaultValue, Kind, SETTINGS, Setting};
-use super::{Loaded, SignUp, values};
+use super::{Loaded, Secret, SignUp, values};
 
 impl Loaded {
     /// Where the value of a setting came from.
@@ -46,6 +46,7 @@ impl Loaded {
             };
         }
         self.realm_tables(&mut out);
+        self.provider_tables(&mut out);
         self.plugin_tables(&mut out);
         out
     }
@@ -76,6 +77,34 @@ impl Loaded {
                 ("access_ttl", period(own.access_ttl)),
                 ("session_ttl", period(own.session_ttl)),
                 ("session_max_ttl", period(own.session_max_ttl)),
+                ("providers", own.providers.as_deref().map(texts)),
+                ("redirect_urls", own.redirect_urls.as_deref().map(texts)),
+            ] {
+                if let Some(value) = value {
+                    let _ = writeln!(out, "{name} = {value}");
+                }
+            }
+        }
+    }
+
+    fn provider_tables(&self, out: &mut String) {
+        for (name, own) in &self.config.auth.providers {
+            let _ = writeln!(out, "\n[auth.providers.{}]", quoted(name));
+            let text = |text: &Option<String>| text.as_deref().map(text_value);
+            let secret = |secret: &Option<Secret>| secret.as_ref().map(|_| "\"***\"".to_owned());
+            for (name, value) in [
+                ("preset", text(&own.preset)),
+                ("issuer", text(&own.issuer)),
+                ("tenant", text(&own.tenant)),
+                ("client_id", Some(text_value(&own.client_id))),
+                ("client_secret", secret(&own.client_secret)),
+                ("scopes", own.scopes.as_deref().map(texts)),
+                ("authorization_url", text(&own.authorization_url)),
+                ("token_url", text(&own.token_url)),
+                ("userinfo_url", text(&own.userinfo_url)),
+                ("team_id", text(&own.team_id)),
+                ("key_id", text(&own.key_id)),
+                ("private_key", secret(&own.private_key)),
             ] {
                 if let Some(value) = value {
                     let _ = writeln!(out, "{name} = {value}");
@@ -205,6 +234,15 @@ fn values_shown(setting: &Setting) -> String {
 }
 
 /// A TOML key, quoted where it must be.
+fn text_value(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
+
+fn texts(list: &[String]) -> String {
+    let list: Vec<String> = list.iter().map(|text| text_value(text)).collect();
+    format!("[{}]", list.join(", "))
+}
+
 fn quoted(key: &str) -> String {
     let bare = !key.is_empty()
         && key

@@ -10,8 +10,9 @@ use coglex_services::grants::Grants;
 use serde::Deserialize;
 use serde_json::Value as Json;
 
+use super::providers::ProviderConfig;
 use super::secret::Secret;
-use super::values::{period, size, some_period};
+use super::values::{period, size, some_period, some_size};
 
 /// `server.*`: the HTTP server.
 #[derive(Debug, Clone, Deserialize)]
@@ -89,6 +90,36 @@ pub struct AdminConfig {
     pub key: Option<Secret>,
 }
 
+/// `limits.*`: how often the server may be asked.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// Requests a minute from one address; 0: any number.
+    pub address_requests: u32,
+    /// Requests a minute with one scoped key.
+    pub key_requests: u32,
+    /// Requests a minute of one user.
+    pub user_requests: u32,
+}
+
+impl LimitsConfig {
+    /// Whether anything is limited.
+    pub fn is_any(&self) -> bool {
+        self.address_requests > 0 || self.key_requests > 0 || self.user_requests > 0
+    }
+}
+
+/// `audit.*`: the audit log.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditConfig {
+    /// How long entries are kept; zero turns the log off.
+    #[serde(deserialize_with = "period")]
+    pub retention: Duration,
+    /// Entries that are kept.
+    pub entries: u64,
+}
+
 /// `data.*`: where things are kept.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -123,6 +154,97 @@ pub struct StorageConfig {
     pub depth_limit: usize,
 }
 
+/// `archive.*`: files.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArchiveConfig {
+    /// Where bytes are kept.
+    pub backend: ArchiveBackend,
+    /// The folder; `files` in the data folder when unset.
+    pub dir: Option<PathBuf>,
+    /// Bytes of the largest file.
+    #[serde(deserialize_with = "size")]
+    pub file_limit: usize,
+    /// Media types that are taken; all when empty.
+    pub types: Vec<String>,
+    /// How long a request may take that sends a file.
+    #[serde(deserialize_with = "period")]
+    pub upload_timeout: Duration,
+    /// How long an upload in parts may rest.
+    #[serde(deserialize_with = "period")]
+    pub resumable_ttl: Duration,
+    /// The longest life of a signed URL.
+    #[serde(deserialize_with = "period")]
+    pub url_ttl: Duration,
+    /// How long bytes without a document are left alone.
+    #[serde(deserialize_with = "period")]
+    pub orphan_age: Duration,
+    /// Bytes of the largest image that is shown smaller.
+    #[serde(deserialize_with = "size")]
+    pub thumbnail_source: usize,
+    /// Its pixels.
+    pub thumbnail_pixels: u64,
+    /// The bucket of the backend `s3`.
+    pub s3: ArchiveS3Config,
+    /// What differs in single collections.
+    #[serde(default)]
+    pub collections: BTreeMap<String, ArchiveCollectionConfig>,
+}
+
+/// Where the bytes of files are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ArchiveBackend {
+    /// In a folder of this machine.
+    Folder,
+    /// In MongoDB, beside the documents.
+    GridFs,
+    /// In an S3-compatible bucket.
+    S3,
+}
+
+/// `archive.s3.*`: the bucket.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArchiveS3Config {
+    /// The URL of the service.
+    pub endpoint: String,
+    /// The region that requests are signed for.
+    pub region: String,
+    /// The bucket.
+    pub bucket: String,
+    /// What names of objects begin with.
+    pub prefix: String,
+    /// The key's public half.
+    pub access_key: Option<Secret>,
+    /// Its secret half.
+    pub secret_key: Option<Secret>,
+}
+
+/// `archive.collections.<collection>`: what differs for the files of one collection.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArchiveCollectionConfig {
+    /// As `archive.file_limit`.
+    #[serde(default, deserialize_with = "some_size")]
+    pub file_limit: Option<usize>,
+    /// As `archive.types`.
+    pub types: Option<Vec<String>>,
+    /// Bytes of all files.
+    #[serde(default, deserialize_with = "some_size")]
+    pub quota: Option<usize>,
+    /// How many files there may be.
+    pub max_files: Option<u64>,
+    /// The collection of the users to whom files belong.
+    pub owners: Option<String>,
+    /// Bytes of all files of one of them.
+    #[serde(default, deserialize_with = "some_size")]
+    pub owner_quota: Option<usize>,
+    /// Whether files are read without a key.
+    #[serde(default)]
+    pub public: bool,
+}
+
 /// `auth.*`: the auth service.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -144,6 +266,29 @@ pub struct AuthConfig {
     /// How long a session lives at most.
     #[serde(deserialize_with = "period")]
     pub session_max_ttl: Duration,
+    /// The field that holds users' addresses; found out when unset.
+    pub email_field: Option<String>,
+    /// What is asked of addresses.
+    pub verification: VerificationMode,
+    /// Whether users sign in with codes that are sent to them.
+    pub codes: bool,
+    /// Whether there are users without key and password.
+    pub anonymous: bool,
+    /// How long links are good that verify an address.
+    #[serde(deserialize_with = "period")]
+    pub verify_ttl: Duration,
+    /// How long links are good that set a password or change an address.
+    #[serde(deserialize_with = "period")]
+    pub reset_ttl: Duration,
+    /// How long codes are good.
+    #[serde(deserialize_with = "period")]
+    pub code_ttl: Duration,
+    /// The app's page that verifies an address; empty for the server's own.
+    pub verify_url: String,
+    /// The app's page that sets a password.
+    pub reset_url: String,
+    /// The app's page that changes an address.
+    pub email_url: String,
     /// Failures of one user from one address that need not wait.
     pub sign_in_failures: u32,
     /// Failures from one address within ten minutes.
@@ -153,6 +298,11 @@ pub struct AuthConfig {
     /// How long a key signs.
     #[serde(deserialize_with = "period")]
     pub key_lifetime: Duration,
+    /// Pages that users may go back to from providers.
+    pub redirect_urls: Vec<String>,
+    /// Who else may say who somebody is, by name.
+    #[serde(default)]
+    pub providers: BTreeMap<String, ProviderConfig>,
     /// `iss` of tokens.
     pub issuer: String,
     /// What differs in single realms, by the users' collection.
@@ -204,6 +354,88 @@ pub struct RealmConfig {
     /// As `auth.session_max_ttl`.
     #[serde(default, deserialize_with = "some_period")]
     pub session_max_ttl: Option<Duration>,
+    /// As `auth.email_field`.
+    pub email_field: Option<String>,
+    /// As `auth.verification`.
+    pub verification: Option<VerificationMode>,
+    /// As `auth.codes`.
+    pub codes: Option<bool>,
+    /// As `auth.anonymous`.
+    pub anonymous: Option<bool>,
+    /// As `auth.verify_ttl`.
+    #[serde(default, deserialize_with = "some_period")]
+    pub verify_ttl: Option<Duration>,
+    /// As `auth.reset_ttl`.
+    #[serde(default, deserialize_with = "some_period")]
+    pub reset_ttl: Option<Duration>,
+    /// As `auth.code_ttl`.
+    #[serde(default, deserialize_with = "some_period")]
+    pub code_ttl: Option<Duration>,
+    /// As `auth.verify_url`.
+    pub verify_url: Option<String>,
+    /// As `auth.reset_url`.
+    pub reset_url: Option<String>,
+    /// As `auth.email_url`.
+    pub email_url: Option<String>,
+    /// The providers that users sign in by; none unless they are named here.
+    pub providers: Option<Vec<String>>,
+    /// As `auth.redirect_urls`.
+    pub redirect_urls: Option<Vec<String>>,
+}
+
+/// What is asked of users' addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VerificationMode {
+    /// Nothing.
+    Off,
+    /// A letter is sent at sign-up.
+    Ask,
+    /// The same, and who has not verified the address cannot sign in.
+    Required,
+}
+
+/// `mail.*`: the SMTP server, and what letters look like.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MailConfig {
+    /// The SMTP server; without it no mail is sent.
+    pub host: Option<String>,
+    /// Its port.
+    pub port: u16,
+    /// Who signs in there.
+    pub username: Option<String>,
+    /// With what.
+    pub password: Option<Secret>,
+    /// How the connection is kept from others.
+    pub tls: MailTls,
+    /// Whether `none` is allowed to other machines.
+    pub insecure: bool,
+    /// PEM file of certificate authorities that are believed, too.
+    pub authorities: Option<PathBuf>,
+    /// How long the server may take for each step.
+    #[serde(deserialize_with = "period")]
+    pub timeout: Duration,
+    /// Who letters are from; the user name where that is an address.
+    pub from: Option<String>,
+    /// What letters call the app; the host of `server.public_url` when unset.
+    pub app_name: Option<String>,
+    /// The folder of templates.
+    pub templates_dir: PathBuf,
+}
+
+/// How the connection to the SMTP server is kept from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MailTls {
+    /// `Tls` on port 465, else `Starttls`.
+    Auto,
+    /// Begins in the clear and must change to TLS.
+    Starttls,
+    /// TLS from the first byte.
+    Tls,
+    /// None.
+    None,
 }
 
 /// `plugins.*`: components and what they may do.
@@ -322,6 +554,9 @@ pub struct JobsConfig {
     /// The longest wait.
     #[serde(deserialize_with = "period")]
     pub retry_max: Duration,
+    /// How long a job waits for a function that no plugin has.
+    #[serde(deserialize_with = "period")]
+    pub function_wait: Duration,
     /// How long a host may be silent.
     #[serde(deserialize_with = "period")]
     pub lease: Duration,
@@ -334,6 +569,40 @@ pub struct JobsConfig {
     /// Most bytes of a result that is kept.
     #[serde(deserialize_with = "size")]
     pub result_limit: usize,
+}
+
+/// `payment.*`: Stripe.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PaymentConfig {
+    /// The secret key; without one payments are off.
+    pub secret_key: Option<Secret>,
+    /// Signing secrets of the webhook, with commas between them.
+    pub webhook_secret: Option<Secret>,
+    /// Where requests go instead of Stripe; empty for Stripe.
+    pub api_base: String,
+    /// The mode that is meant.
+    pub mode: PaymentMode,
+    /// Time of one attempt.
+    #[serde(deserialize_with = "period")]
+    pub timeout: Duration,
+    /// Attempts at a request.
+    pub attempts: u32,
+    /// How long events are kept.
+    #[serde(deserialize_with = "period")]
+    pub event_retention: Duration,
+}
+
+/// Which of Stripe's modes is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PaymentMode {
+    /// The key's.
+    Auto,
+    /// No money moves.
+    Test,
+    /// Money moves.
+    Live,
 }
 
 /// `log.*`: the log.

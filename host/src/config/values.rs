@@ -103,6 +103,11 @@ pub(super) fn size<'de, D: Deserializer<'de>>(input: D) -> Result<usize, D::Erro
         .ok_or_else(|| D::Error::custom("not a size"))
 }
 
+/// The same for one that need not be there.
+pub(super) fn some_size<'de, D: Deserializer<'de>>(input: D) -> Result<Option<usize>, D::Error> {
+    size(input).map(Some)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

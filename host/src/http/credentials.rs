@@ -152,6 +152,53 @@ pub(super) fn clear_cookie(realm: &str, secure: bool) -> Option<HeaderValue> {
     set_cookie(realm, "", 0, secure)
 }
 
+/// What a sign-in by a provider is gone on with. No realm has a `$` in its name; apps are
+/// not shown it, as they are not shown sessions.
+const FLOW: &str = "$oauth_";
+/// Characters of a state by which its cookie is told from those of other windows.
+const FLOW_NAME: usize = 16;
+
+fn flow_name(state: &str, secure: bool) -> Option<String> {
+    let part = state.get(..FLOW_NAME)?;
+    let plain = part
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    plain.then(|| format!("{}{FLOW}{part}", prefix(secure)))
+}
+
+/// The cookie that a browser was sent to a provider with, by the state that it brings
+/// back.
+pub(super) fn flow_cookie(headers: &HeaderMap, state: &str, secure: bool) -> Option<String> {
+    let name = flow_name(state, secure)?;
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find(|(given, _)| *given == name)
+        .map(|(_, value)| value.to_owned())
+}
+
+/// `Set-Cookie` for it. A provider that has the browser come back with a POST is another
+/// site, whose writes carry only cookies that say that they may.
+pub(super) fn set_flow_cookie(
+    state: &str,
+    sealed: &str,
+    max_age: u64,
+    secure: bool,
+    posted_back: bool,
+) -> Option<HeaderValue> {
+    let name = flow_name(state, secure)?;
+    let attributes = match (secure, posted_back) {
+        (true, true) => "; SameSite=None; Secure",
+        (true, false) => "; SameSite=Lax; Secure",
+        (false, _) => "; SameSite=Lax",
+    };
+    let cookie = format!("{name}={sealed}; Path=/; Max-Age={max_age}; HttpOnly{attributes}");
+    HeaderValue::try_from(cookie).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

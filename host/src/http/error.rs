@@ -14,6 +14,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use coglex_services::Error as ServiceError;
+use coglex_services::accounts::Denial;
 use coglex_services::caller::Credentials;
 use coglex_services::hooks::HookFault;
 use coglex_services::storage::Failure;
@@ -33,6 +34,8 @@ struct Problem {
     headers: HeaderMap,
     /// Where the input is wrong, when it is in several places.
     errors: Vec<FieldError>,
+    /// What else a client needs to go on (RFC 9457, section 3.2).
+    members: serde_json::Map<String, serde_json::Value>,
     cause: Option<Box<dyn StdError + Send + Sync>>,
     /// Whether a layer below has written the cause into the log.
     logged: bool,
@@ -66,6 +69,8 @@ struct View<'a> {
     request_id: &'a str,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldError],
+    #[serde(flatten)]
+    members: &'a serde_json::Map<String, serde_json::Value>,
 }
 
 impl ApiError {
@@ -81,6 +86,7 @@ impl ApiError {
             detail: detail.into(),
             headers: HeaderMap::new(),
             errors: Vec::new(),
+            members: serde_json::Map::new(),
             cause: None,
             logged: false,
         }))
@@ -240,6 +246,45 @@ impl ApiError {
         .already_logged()
     }
 
+    /// Who somebody is, is not shown well enough.
+    fn denied(denial: Denial) -> Self {
+        let status = match &denial {
+            Denial::SecondFactorRequired(_)
+            | Denial::ChallengeInvalid
+            | Denial::OAuthCodeInvalid => StatusCode::UNAUTHORIZED,
+            Denial::WrongPassword
+            | Denial::WrongCode
+            | Denial::SignInAgain
+            | Denial::EmailNotVerified
+            | Denial::ProviderDenied
+            | Denial::SignUpClosed => StatusCode::FORBIDDEN,
+            Denial::TokenInvalid | Denial::OAuthStateInvalid => StatusCode::BAD_REQUEST,
+            Denial::TotpEnabled
+            | Denial::TotpNotEnabled
+            | Denial::TotpNotBegun
+            | Denial::AccountExists
+            | Denial::IdentityTaken
+            | Denial::LastWayIn
+            | Denial::Changed => StatusCode::CONFLICT,
+            Denial::ProviderFailed => StatusCode::BAD_GATEWAY,
+        };
+        let mut error = Self::new(status, denial.code(), sentence(&denial.to_string()));
+        if let Denial::SecondFactorRequired(challenge) = denial {
+            let expires = challenge.expires.timestamp_millis().div_euclid(1000);
+            let members = [
+                ("_challenge", challenge.token.into()),
+                ("_challenge_expires", expires.into()),
+                ("methods", serde_json::json!(["totp", "recovery_code"])),
+            ];
+            let members = members.into_iter();
+            error.0.members = members
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect();
+            error = error.with_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
+        error
+    }
+
     /// 500 for a fault of ours; the cause is for the log.
     pub fn internal(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::new(
@@ -329,9 +374,15 @@ impl From<ServiceError> for ApiError {
             ServiceError::Forbidden(detail) => {
                 Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
             }
+            ServiceError::Denied(denial) => Self::denied(denial),
             ServiceError::TooLarge(detail) => {
                 Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
             }
+            ServiceError::MailUnavailable => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "mail_not_configured",
+                "Mail is not set up on this server, or has no page to link to.",
+            ),
             ServiceError::Timeout => Self::new(
                 StatusCode::GATEWAY_TIMEOUT,
                 "timeout",
@@ -386,6 +437,7 @@ pub(super) fn write_problem(response: Response, request_id: &str) -> Response {
         code: &problem.code,
         request_id,
         errors: &problem.errors,
+        members: &problem.members,
     };
     // Texts and a number always serialise.
     let text = serde_json::to_vec(&view).unwrap_or_default();
@@ -397,6 +449,13 @@ pub(super) fn write_problem(response: Response, request_id: &str) -> Response {
         .headers
         .insert(header::CONTENT_LENGTH, HeaderValue::from(text.len()));
     Response::from_parts(parts, Body::from(text))
+}
+
+/// A clause as a sentence.
+fn sentence(clause: &str) -> String {
+    let mut rest = clause.chars();
+    let first = rest.next().into_iter().flat_map(char::to_uppercase);
+    first.chain(rest).chain(['.']).collect()
 }
 
 fn log(problem: &Problem) {

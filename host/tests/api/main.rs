@@ -10,16 +10,27 @@
 mod support;
 
 mod admin;
+mod archive;
 mod array_filters;
+mod audit;
 mod auth;
+mod auth_mail;
 mod auth_passwords;
 mod auth_sessions;
 mod auth_tokens;
+mod auth_totp;
+mod both;
 mod config;
 mod durability;
 mod errors;
+mod keys;
+mod limits;
+mod mail;
 mod mongodb;
 mod mongodb_restart;
+mod payment;
+mod payment_webhook;
+mod rules;
 mod schema;
 mod static_files;
 mod storage;

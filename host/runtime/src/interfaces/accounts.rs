@@ -102,12 +102,14 @@ impl InstanceState {
             }
             ServiceError::Conflict(text) => Error::Conflict(text),
             ServiceError::Forbidden(text) => Error::AccessDenied(text),
+            ServiceError::Denied(denial) => Error::AccessDenied(denial.to_string()),
             ServiceError::TooLarge(text) => Error::TooLarge(text),
             ServiceError::Overloaded { .. } | ServiceError::TooManyAttempts { .. } => {
                 Error::Overloaded
             }
             error @ (ServiceError::Timeout
             | ServiceError::Unavailable(_)
+            | ServiceError::MailUnavailable
             | ServiceError::HookFailed(_)) => {
                 self.log_failure(&error);
                 Error::Unavailable

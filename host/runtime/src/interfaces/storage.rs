@@ -371,12 +371,13 @@ impl InstanceState {
             }
             ServiceError::Conflict(text) => Error::Conflict(text),
             ServiceError::Forbidden(text) => Error::AccessDenied(text),
+            ServiceError::Denied(denial) => Error::AccessDenied(denial.to_string()),
             ServiceError::TooLarge(text) => Error::TooLarge(text),
             ServiceError::Timeout => Error::Timeout,
             ServiceError::Overloaded { .. } | ServiceError::TooManyAttempts { .. } => {
                 Error::Unavailable
             }
-            error @ ServiceError::HookFailed(_) => {
+            error @ (ServiceError::HookFailed(_) | ServiceError::MailUnavailable) => {
                 self.log_failure(&error);
                 Error::Unavailable
             }

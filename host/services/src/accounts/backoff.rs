@@ -16,6 +16,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::bounded;
+
 /// What has not failed for so long is forgotten.
 const MEMORY: Duration = Duration::from_secs(15 * 60);
 /// The longest wait. Longer ones would be a lock for those who share an address.
@@ -191,15 +193,12 @@ impl Backoff {
             }
         }
         if self.address_failures > 0 {
-            if counts.addresses.len() >= MAX_ENTRIES {
-                counts.addresses.retain(|_, full_at| *full_at > now);
-            }
-            if counts.addresses.len() >= MAX_ENTRIES {
-                let emptiest = counts.addresses.iter().min_by_key(|(_, full_at)| **full_at);
-                if let Some(id) = emptiest.map(|(id, _)| *id) {
-                    counts.addresses.remove(&id);
-                }
-            }
+            // Of buckets that are not full again, the one that is next to be.
+            let is_full = |full_at: &Duration| *full_at <= now;
+            let addresses = &mut counts.addresses;
+            bounded::make_room(addresses, MAX_ENTRIES, ids.address, is_full, |full_at| {
+                *full_at
+            });
             let full_at = counts.addresses.entry(ids.address).or_default();
             *full_at = (*full_at).max(now) + ADDRESS_PERIOD / self.address_failures;
         }
@@ -250,16 +249,8 @@ fn wait(beyond: u32) -> Duration {
 }
 
 fn make_room(map: &mut HashMap<u64, Failures>, id: u64, now: Duration) {
-    if map.len() < MAX_ENTRIES || map.contains_key(&id) {
-        return;
-    }
-    map.retain(|_, failures| !failures.is_over(now));
-    if map.len() >= MAX_ENTRIES {
-        let oldest = map.iter().min_by_key(|(_, failures)| failures.last);
-        if let Some(id) = oldest.map(|(id, _)| *id) {
-            map.remove(&id);
-        }
-    }
+    let is_over = |failures: &Failures| failures.is_over(now);
+    bounded::make_room(map, MAX_ENTRIES, id, is_over, |failures| failures.last);
 }
 
 /// What counts as one address: who has an IPv6 address has the /64 around it.

@@ -19,6 +19,12 @@ pub(super) struct Refresh {
     pub(super) others: Document,
     /// The new password.
     pub(super) password: Option<String>,
+    /// Hidden fields to set.
+    pub(super) hidden: Document,
+    /// Hidden fields to remove.
+    pub(super) gone: Document,
+    /// What must still be true of the user, or nothing is changed.
+    pub(super) unchanged: Document,
 }
 
 impl Refresh {
@@ -27,6 +33,13 @@ impl Refresh {
         let mut change = self.others.clone();
         if !set.is_empty() {
             change.insert("$set", set);
+        }
+        if !self.gone.is_empty() {
+            // Hooks may remove fields, too.
+            let unset = change.entry("$unset".to_owned());
+            if let Bson::Document(unset) = unset.or_insert_with(|| Document::new().into()) {
+                unset.extend(self.gone.clone());
+            }
         }
         change
     }
@@ -88,15 +101,28 @@ impl Accounts {
         let Some(stored) = found else {
             return Err(no_such_user());
         };
-        if set.contains_key("_key") {
+        let change = Refresh {
+            password,
+            ..Refresh::setting_fields(set)
+        };
+        self.change(realm, key, &stored, change, keep_token).await
+    }
+
+    /// Changes a user who was found, and has hooks look at that; answers with the number
+    /// of documents changed.
+    pub(super) async fn change(
+        &self,
+        realm: &str,
+        key: &str,
+        stored: &Document,
+        mut change: Refresh,
+        keep_token: Option<&str>,
+    ) -> Result<u64> {
+        let inner = &*self.inner;
+        if change.set.contains_key("_key") {
             // Nobody may have signed up here yet: users may have been imported.
             inner.ensure_index(realm).await?;
         }
-        let mut change = Refresh {
-            set,
-            others: Document::new(),
-            password,
-        };
         // Passwords and sessions are no concern of hooks.
         let watch = match change.set.is_empty() {
             false => self.hooks.watch(&Caller::ApiKey, realm, hooks::UPDATE)?,
@@ -107,7 +133,7 @@ impl Accounts {
             None => None,
         };
         let changed = inner
-            .apply_refresh(realm, key, &stored, change, keep_token)
+            .apply_refresh(realm, key, stored, change, keep_token)
             .await;
         if let Some(held) = held {
             let done = changed.as_ref().map(|modified| {
@@ -135,10 +161,12 @@ impl Inner {
     ) -> Result<u64> {
         let inner = self;
         let id = stored.get("_id").cloned().unwrap_or(Bson::Null);
-        let same_user = doc! { "_id": id, "_key": { "$eq": key } };
+        let mut same_user = doc! { "_id": id, "_key": { "$eq": key } };
+        same_user.extend(std::mem::take(&mut refresh.unchanged));
         let mut set = std::mem::take(&mut refresh.set);
         // The password and the sessions are no concern of the schema.
         let hidden = set.is_empty() && refresh.others.is_empty();
+        set.extend(std::mem::take(&mut refresh.hidden));
         if let Some(password) = &refresh.password {
             set.insert("_password", inner.hasher.hash(password).await?);
             let claims = match keep_token {

@@ -118,9 +118,8 @@ impl Accounts {
         }
         attempt.succeeded();
         let refresh = Refresh {
-            set: Document::new(),
-            others: Document::new(),
             password: Some(new.to_owned()),
+            ..Refresh::setting_fields(Document::new())
         };
         let changed = inner.apply_refresh(realm, &key, &stored, refresh, Some(token));
         match changed.await {
@@ -132,7 +131,7 @@ impl Accounts {
     }
 
     /// The stored user among a request's credentials, and the session it is by.
-    async fn claimed(
+    pub(super) async fn claimed(
         &self,
         realm: &str,
         credentials: &Credentials,

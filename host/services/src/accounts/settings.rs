@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::flows::FlowPolicy;
 use super::password;
 
 /// Settings of the auth service.
@@ -115,6 +116,13 @@ pub struct RealmPolicy {
     pub session_ttl: Duration,
     /// How long a session lives at most, however often it is renewed.
     pub session_max: Duration,
+    /// What is done by mail.
+    pub flows: FlowPolicy,
+    /// The providers that users sign in by, each by its name; none by default: whoever
+    /// has an account there could sign up.
+    pub providers: Vec<String>,
+    /// The pages that users go back to from there, whole.
+    pub redirect_urls: Vec<String>,
 }
 
 impl Default for RealmPolicy {
@@ -127,6 +135,9 @@ impl Default for RealmPolicy {
             access_ttl: Duration::from_secs(15 * 60),
             session_ttl: Duration::from_secs(7 * 86_400),
             session_max: Duration::from_secs(90 * 86_400),
+            flows: FlowPolicy::default(),
+            providers: Vec::new(),
+            redirect_urls: Vec::new(),
         }
     }
 }
@@ -146,6 +157,26 @@ impl RealmPolicy {
         if self.password_min == 0 || self.password_min > self.password_max {
             return Err(
                 "a password's least length must be 1 or more, and no more than its greatest".into(),
+            );
+        }
+        for page in &self.redirect_urls {
+            let absolute = page
+                .split_once(':')
+                .is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty());
+            let is_http = page.starts_with("http:") || page.starts_with("https:");
+            if !absolute
+                || page.contains('#')
+                || page.chars().any(|c| c.is_control() || c == ' ')
+                || is_http && !coglex_oauth::is_safe_url(page)
+            {
+                return Err(format!(
+                    "{page:?} (redirect_urls) is no URL without a fragment, by https unless of this machine"
+                ));
+            }
+        }
+        if !self.providers.is_empty() && self.redirect_urls.is_empty() {
+            return Err(
+                "who signs in by a provider has no page to go back to: set redirect_urls".into(),
             );
         }
         Ok(())

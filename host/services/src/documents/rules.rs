@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::storage::Change;
 use walk::Walk;
 
-pub(crate) use index::{KEY_INDEX, index, index_to_drop};
+pub(crate) use index::{IDENTITY_INDEX, KEY_INDEX, index, index_to_drop};
 pub(crate) use pipeline::pipeline;
 pub(crate) use walk::shorten;
 

@@ -3,7 +3,10 @@
 //! request without the key is refused before its body is read. One file for each
 //! thing that is administered.
 
+pub(crate) mod audit;
 pub(crate) mod keys;
+pub(crate) mod mail;
 pub(crate) mod plugins;
+pub(crate) mod rules;
 pub(crate) mod schedules;
 pub(crate) mod schema;

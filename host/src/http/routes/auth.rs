@@ -5,52 +5,69 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub(crate) mod anonymous;
+pub(crate) mod api_keys;
+pub(crate) mod codes;
+pub(crate) mod email;
 pub(crate) mod keys;
+pub(crate) mod oauth;
 pub(crate) mod own;
+pub(crate) mod page;
+pub(crate) mod reset;
+pub(crate) mod totp;
+pub(crate) mod verification;
 
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bson::{Bson, Document};
-use coglex_services::Error;
 use coglex_services::accounts::{Client, SignedIn};
 use coglex_services::caller::Credentials;
+use coglex_services::grants::AuthVerb;
+use coglex_services::{Caller, Error};
 use http::{HeaderMap, HeaderValue, Method, header};
 
 use super::{id_value, json_value};
 use crate::app::AppState;
+use crate::http::audit::Noted;
 use crate::http::credentials::{self, clear_cookie, set_cookie};
 use crate::http::error::ApiError;
-use crate::http::extract::{ApiKey, JsonBody, Path};
+use crate::http::extract::{JsonBody, Path};
 
 /// `POST signup/<c>`: makes a user; answers with the id.
 pub(crate) async fn sign_up(
-    _key: ApiKey,
+    caller: Caller,
     State(state): State<AppState>,
     Path(realm): Path<String>,
+    noted: Noted,
     JsonBody(mut body): JsonBody,
 ) -> Result<Response, ApiError> {
     let (key, password) = (text(&mut body, "_key")?, text(&mut body, "_password")?);
+    noted.actor(&caller);
+    noted.subject(&key);
     let document = document(&mut body, "document")?.unwrap_or_default();
-    let id = state
-        .services
-        .accounts
-        .sign_up(&realm, &key, &password, document)
-        .await?;
+    let accounts = &state.services.accounts;
+    accounts.authorize_sign_up(&caller, &realm, &document)?;
+    let id = accounts.sign_up(&realm, &key, &password, document).await?;
     json_value(&id_value(id))
 }
 
 /// `POST signin/<c>`: opens a session; answers with the user and the token, and
 /// sets the cookie.
 pub(crate) async fn sign_in(
-    _key: ApiKey,
+    caller: Caller,
     State(state): State<AppState>,
     Path(realm): Path<String>,
     client: Client,
+    noted: Noted,
     JsonBody(mut body): JsonBody,
 ) -> Result<Response, ApiError> {
     let (key, password) = (text(&mut body, "_key")?, text(&mut body, "_password")?);
+    noted.actor(&caller);
+    noted.subject(&key);
     let condition = document(&mut body, "query")?.unwrap_or_default();
+    let accounts = &state.services.accounts;
+    accounts.authorize(&caller, &realm, AuthVerb::Verify)?;
     let opened = state
         .services
         .accounts
@@ -78,11 +95,13 @@ fn signed_in(state: &AppState, realm: &str, signed_in: SignedIn) -> Result<Respo
 
 /// `GET session/<c>`: the user who is signed in, or `null`.
 pub(crate) async fn session(
-    _key: ApiKey,
+    caller: Caller,
     State(state): State<AppState>,
     Path(realm): Path<String>,
     credentials: Credentials,
 ) -> Result<Response, ApiError> {
+    let accounts = &state.services.accounts;
+    accounts.authorize(&caller, &realm, AuthVerb::Verify)?;
     let user = state
         .services
         .accounts
@@ -123,13 +142,18 @@ pub(crate) async fn sign_out(
 /// `PATCH refresh/<c>`: sets fields of a user; answers how many documents
 /// changed. The caller's own session outlives a new password.
 pub(crate) async fn refresh(
-    _key: ApiKey,
+    caller: Caller,
     State(state): State<AppState>,
     Path(realm): Path<String>,
     credentials: Credentials,
+    noted: Noted,
     JsonBody(mut body): JsonBody,
 ) -> Result<Json<u64>, ApiError> {
+    let accounts = &state.services.accounts;
+    noted.actor(&caller);
+    accounts.authorize(&caller, &realm, AuthVerb::Manage)?;
     let key = text(&mut body, "_key")?;
+    noted.subject(&key);
     let document = document(&mut body, "document")?
         .ok_or_else(|| ApiError::invalid("`document` is missing."))?;
     let keep = credentials.tokens(&realm).next();

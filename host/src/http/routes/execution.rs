@@ -4,6 +4,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use coglex_runtime::CallContext;
 use coglex_services::caller::Credentials;
+use coglex_services::{Caller, Error};
 use http::header;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -11,7 +12,7 @@ use serde_json::value::RawValue;
 use crate::app::AppState;
 use crate::functions;
 use crate::http::error::ApiError;
-use crate::http::extract::{ApiKey, JsonText, Path, RequestId};
+use crate::http::extract::{JsonText, Path, RequestId};
 
 /// The body of a call. Both parts go to the guest as the client wrote them.
 #[derive(Default, Deserialize)]
@@ -25,13 +26,15 @@ struct Call<'a> {
 
 /// `POST execute/{function}/`: runs it and answers with its JSON value.
 pub(crate) async fn execute(
-    _key: ApiKey,
+    caller: Caller,
     State(state): State<AppState>,
     Path(function): Path<String>,
-    credentials: Credentials,
+    mut credentials: Credentials,
     request_id: RequestId,
     JsonText(body): JsonText,
 ) -> Result<Response, ApiError> {
+    covered(&caller, &function)?;
+    credentials.api_key = true;
     let not_an_object = || ApiError::bad_request("invalid_json", "The body is not a JSON object.");
     // serde would take a list for an object, its items in order.
     if !body.trim_ascii_start().starts_with(b"{") {
@@ -48,6 +51,16 @@ pub(crate) async fn execute(
     };
     let answer = functions::run(&state, &function, args, kwargs, context).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], answer).into_response())
+}
+
+/// Whether the caller may have the function run; whether there is one does not matter.
+pub(super) fn covered(caller: &Caller, function: &str) -> Result<(), ApiError> {
+    match caller.allows_function(function) {
+        true => Ok(()),
+        false => Err(ApiError::from(Error::Forbidden(
+            "this API key does not cover this function".into(),
+        ))),
+    }
 }
 
 /// The text of one part, or an empty one of its kind.

@@ -8,17 +8,17 @@ use bson::{Bson, DateTime};
 use coglex_services::jobs::{
     Job, JobQuery, MAX_ATTEMPTS, MAX_LISTED, NewJob, Source, State as JobState,
 };
-use coglex_services::json;
+use coglex_services::{Caller, Error, json};
 use http::{HeaderMap, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::execution::part;
+use super::execution::{covered, part};
 use crate::app::AppState;
 use crate::functions;
 use crate::http::error::ApiError;
-use crate::http::extract::{ApiKey, JsonText, Path, Query};
+use crate::http::extract::{AdminKey, JsonText, Path, Query};
 
 /// Jobs of one listing, unless it says how many.
 const LISTED: u64 = 100;
@@ -98,20 +98,49 @@ pub(crate) struct ListParams {
 
 /// `POST jobs/{function}/`: takes a job in.
 pub(crate) async fn enqueue(
-    _key: ApiKey,
+    caller: Caller,
     State(state): State<AppState>,
     Path(function): Path<String>,
     JsonText(body): JsonText,
 ) -> Result<Response, ApiError> {
+    covered(&caller, &function)?;
     let mut new = order(&body)?.job(&function)?;
     (new.args, new.kwargs) = functions::check(&state, &function, new.args, new.kwargs).await?;
     let job = state.services.jobs.enqueue(new).await?;
     Ok(Json(View::of(&job)).into_response())
 }
 
-/// `GET jobs/`: the newest first, without arguments and results.
-pub(crate) async fn list<K>(
-    _key: K,
+/// Who may see and end jobs, and of which functions.
+pub(crate) trait Supervises {
+    /// Whether jobs of this function; `*`: of all.
+    fn supervises(&self, function: &str) -> bool;
+}
+
+impl Supervises for AdminKey {
+    fn supervises(&self, _function: &str) -> bool {
+        true
+    }
+}
+
+impl Supervises for Caller {
+    fn supervises(&self, function: &str) -> bool {
+        self.allows_function(function)
+    }
+}
+
+/// The job, if it is one that this key may see. Another is as good as none.
+async fn seen<K: Supervises>(state: &AppState, key: &K, id: &str) -> Result<Job, ApiError> {
+    let job = state.services.jobs.get(id).await?;
+    match key.supervises(&job.function) {
+        true => Ok(job),
+        false => Err(Error::NotFound("there is no job of this id".into()).into()),
+    }
+}
+
+/// `GET jobs/`: the newest first, without arguments and results. With a key that does
+/// not cover all functions, those of one that it does.
+pub(crate) async fn list<K: Supervises>(
+    key: K,
     State(state): State<AppState>,
     OriginalUri(uri): OriginalUri,
     Query(params): Query<ListParams>,
@@ -120,6 +149,11 @@ pub(crate) async fn list<K>(
     if !(1..=MAX_LISTED).contains(&limit) {
         return Err(ApiError::invalid(format!(
             "`limit` must be from 1 to {MAX_LISTED}."
+        )));
+    }
+    if !key.supervises(params.function.as_deref().unwrap_or("*")) {
+        return Err(ApiError::from(Error::Forbidden(
+            "this API key covers the jobs of some functions: say which with `function`".into(),
         )));
     }
     let wanted = params.state.as_deref().filter(|name| !name.is_empty());
@@ -140,31 +174,33 @@ pub(crate) async fn list<K>(
 }
 
 /// `GET jobs/{id}/`.
-pub(crate) async fn show<K>(
-    _key: K,
+pub(crate) async fn show<K: Supervises>(
+    key: K,
     State(state): State<AppState>,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
-    let job = state.services.jobs.get(&id).await?;
+    let job = seen(&state, &key, &id).await?;
     Ok(Json(View::of(&job)).into_response())
 }
 
 /// `POST jobs/{id}/cancel/` and `DELETE jobs/{id}/`.
-pub(crate) async fn cancel<K>(
-    _key: K,
+pub(crate) async fn cancel<K: Supervises>(
+    key: K,
     State(state): State<AppState>,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
+    seen(&state, &key, &id).await?;
     let job = state.services.jobs.cancel(&id).await?;
     Ok(Json(View::of(&job)).into_response())
 }
 
 /// `POST jobs/{id}/retry/`.
-pub(crate) async fn retry<K>(
-    _key: K,
+pub(crate) async fn retry<K: Supervises>(
+    key: K,
     State(state): State<AppState>,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
+    seen(&state, &key, &id).await?;
     let job = state.services.jobs.retry(&id).await?;
     Ok(Json(View::of(&job)).into_response())
 }

@@ -4,8 +4,8 @@
 //! [`Documents`]: coglex_services::Documents
 
 pub(crate) mod indexes;
-mod page;
-mod params;
+pub(super) mod page;
+pub(super) mod params;
 mod query;
 
 use axum::Json;
@@ -18,30 +18,28 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use self::page::Page;
-use self::params::{FindParams, WriteParams, documents, ids};
+pub(super) use self::params::ids;
+use self::params::{FindParams, WriteParams, documents};
 pub(crate) use self::query::{aggregate, distinct};
 use super::{id_value, json_text, json_value};
 use crate::app::AppState;
 use crate::http::error::ApiError;
-use crate::http::extract::{ApiKey, JsonBody, Path, Query};
+use crate::http::extract::{JsonBody, Path, Query};
 
-/// Every handler here is behind the API key.
-const CALLER: Caller = Caller::ApiKey;
-
-const X_TOTAL_COUNT: HeaderName = HeaderName::from_static("x-total-count");
+pub(super) const X_TOTAL_COUNT: HeaderName = HeaderName::from_static("x-total-count");
 
 /// `GET /service/storage/v1`: the names of the collections.
 pub(crate) async fn collections(
-    _key: ApiKey,
+    caller: Caller,
     State(state): State<AppState>,
 ) -> Result<Json<Vec<String>>, ApiError> {
-    Ok(Json(state.services.documents.collections(&CALLER).await?))
+    Ok(Json(state.services.documents.collections(&caller).await?))
 }
 
 /// `GET <c>`: one match is a document, several are a list, none is 404; always a
 /// list with `many`.
 pub(crate) async fn find(
-    _key: ApiKey,
+    caller: Caller,
     State(state): State<AppState>,
     Path(collection): Path<String>,
     OriginalUri(uri): OriginalUri,
@@ -54,7 +52,7 @@ pub(crate) async fn find(
             state
                 .services
                 .documents
-                .count(&CALLER, &collection, asked.filter.clone())
+                .count(&caller, &collection, asked.filter.clone())
                 .await?,
         ),
         false => None,
@@ -71,7 +69,7 @@ pub(crate) async fn find(
     let found = state
         .services
         .documents
-        .find(&CALLER, &collection, find)
+        .find(&caller, &collection, find)
         .await?;
     let page = Page::read(found, asked.limit, storage.result_limit).await?;
     if page.more && !asked.paged {
@@ -101,7 +99,7 @@ pub(crate) async fn find(
 /// `GET <c>/<id>`: the document. The id `count` stands for the number of
 /// documents that match `query`; a document with this id is found by a query.
 pub(crate) async fn get(
-    _key: ApiKey,
+    caller: Caller,
     State(state): State<AppState>,
     Path((collection, id)): Path<(String, String)>,
     Query(params): Query<FindParams>,
@@ -110,12 +108,12 @@ pub(crate) async fn get(
     let documents = &state.services.documents;
     if id == "count" {
         let filter = params.filter(depth)?;
-        return Ok(Json(documents.count(&CALLER, &collection, filter).await?).into_response());
+        return Ok(Json(documents.count(&caller, &collection, filter).await?).into_response());
     }
     let projection = params.projection(depth)?;
     for id in ids(&id) {
         if let Some(document) = documents
-            .get(&CALLER, &collection, id, projection.clone())
+            .get(&caller, &collection, id, projection.clone())
             .await?
         {
             let mut text = Vec::with_capacity(document.as_bytes().len() * 2);
@@ -128,7 +126,7 @@ pub(crate) async fn get(
 
 /// `POST <c>`: inserts one document, or a list of them all or nothing.
 pub(crate) async fn insert(
-    _key: ApiKey,
+    caller: Caller,
     State(state): State<AppState>,
     Path(collection): Path<String>,
     JsonBody(body): JsonBody,
@@ -137,7 +135,7 @@ pub(crate) async fn insert(
     let ids = state
         .services
         .documents
-        .insert(&CALLER, &collection, documents)
+        .insert(&caller, &collection, documents)
         .await?;
     let mut ids = ids.into_iter().map(id_value);
     if is_list {
@@ -148,7 +146,7 @@ pub(crate) async fn insert(
 
 /// `PATCH <c>/<id>`: changes one document; answers how many changed.
 pub(crate) async fn update_one(
-    _key: ApiKey,
+    caller: Caller,
     State(state): State<AppState>,
     Path((collection, id)): Path<(String, String)>,
     Query(params): Query<WriteParams>,
@@ -162,7 +160,7 @@ pub(crate) async fn update_one(
             filter: doc! { "_id": id },
             ..asked.clone()
         };
-        response = update(&state, &collection, by_id).await;
+        response = update(&state, &caller, &collection, by_id).await;
         if !is_no_match(&response) {
             return response;
         }
@@ -175,7 +173,7 @@ pub(crate) async fn update_one(
                 upsert,
                 ..asked
             };
-            update(&state, &collection, by_id).await
+            update(&state, &caller, &collection, by_id).await
         }
         None => response,
     }
@@ -189,7 +187,7 @@ fn is_no_match(response: &Result<Response, ApiError>) -> bool {
 
 /// `PATCH <c>?query=`: changes every match; answers how many changed.
 pub(crate) async fn update_many(
-    _key: ApiKey,
+    caller: Caller,
     State(state): State<AppState>,
     Path(collection): Path<String>,
     Query(params): Query<WriteParams>,
@@ -201,18 +199,18 @@ pub(crate) async fn update_many(
         upsert: params.upsert()?,
         ..params::update(body)?
     };
-    update(&state, &collection, asked).await
+    update(&state, &caller, &collection, asked).await
 }
 
 /// `DELETE <c>/<id>`: answers 1.
 pub(crate) async fn delete_one(
-    _key: ApiKey,
+    caller: Caller,
     State(state): State<AppState>,
     Path((collection, id)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
     let mut response = Err(no_match());
     for id in ids(&id) {
-        response = delete(&state, &collection, doc! { "_id": id }, false).await;
+        response = delete(&state, &caller, &collection, doc! { "_id": id }, false).await;
         if !is_no_match(&response) {
             break;
         }
@@ -222,20 +220,25 @@ pub(crate) async fn delete_one(
 
 /// `DELETE <c>?query=`: deletes every match; answers how many.
 pub(crate) async fn delete_many(
-    _key: ApiKey,
+    caller: Caller,
     State(state): State<AppState>,
     Path(collection): Path<String>,
     Query(params): Query<WriteParams>,
 ) -> Result<Response, ApiError> {
     let filter = params.filter(state.config.storage.depth_limit)?;
-    delete(&state, &collection, filter, true).await
+    delete(&state, &caller, &collection, filter, true).await
 }
 
-async fn update(state: &AppState, collection: &str, asked: Update) -> Result<Response, ApiError> {
+async fn update(
+    state: &AppState,
+    caller: &Caller,
+    collection: &str,
+    asked: Update,
+) -> Result<Response, ApiError> {
     let outcome = state
         .services
         .documents
-        .apply(&CALLER, collection, asked)
+        .apply(caller, collection, asked)
         .await?;
     let Some(id) = outcome.upserted_id else {
         return match outcome.matched {
@@ -258,6 +261,7 @@ async fn update(state: &AppState, collection: &str, asked: Update) -> Result<Res
 
 async fn delete(
     state: &AppState,
+    caller: &Caller,
     collection: &str,
     filter: Document,
     many: bool,
@@ -265,7 +269,7 @@ async fn delete(
     match state
         .services
         .documents
-        .delete(&CALLER, collection, filter, many)
+        .delete(caller, collection, filter, many)
         .await?
     {
         0 => Err(no_match()),

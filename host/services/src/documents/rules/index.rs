@@ -20,6 +20,8 @@ const MAX_EXPIRY: Duration = Duration::from_secs(i32::MAX as u64);
 const ID_INDEX: &str = "_id_";
 /// The index by which the auth service keeps a realm's keys unique.
 pub(crate) const KEY_INDEX: &str = "_key_1";
+/// The one on users' identities, likewise.
+pub(crate) const IDENTITY_INDEX: &str = "_coglex_identities";
 
 /// Checks an index that is to be made; answers with the same in the form that
 /// both engines name alike.
@@ -57,7 +59,7 @@ pub(crate) fn index(index: IndexSpec) -> Result<IndexSpec> {
         ));
     }
     let name = index.name();
-    if only("_key") || name == KEY_INDEX {
+    if only("_key") || name == KEY_INDEX || name == IDENTITY_INDEX {
         return Err(Error::Forbidden(
             "the index on `_key` is the auth service's".into(),
         ));
@@ -90,9 +92,9 @@ pub(crate) fn index_to_drop(name: &str) -> Result<()> {
         ID_INDEX => Err(Error::Forbidden(
             "the index on `_id` cannot be dropped".into(),
         )),
-        KEY_INDEX => Err(Error::Forbidden(
-            "the index on `_key` is the auth service's".into(),
-        )),
+        KEY_INDEX | IDENTITY_INDEX => {
+            Err(Error::Forbidden("this index is the auth service's".into()))
+        }
         "" | "*" => Err(Error::Invalid("the name of one index is needed".into())),
         _ if name.len() > 4 * MAX_NAME_BYTES || name.contains('\0') => {
             Err(Error::Invalid("this is no name of an index".into()))

@@ -6,14 +6,15 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::{Json, response::IntoResponse as _};
 use bson::{Bson, Document, doc};
+use coglex_services::Caller;
 use coglex_services::storage::IndexSpec;
 use serde::Deserialize;
 
+use super::json_value;
 use super::params::object;
-use super::{CALLER, json_value};
 use crate::app::AppState;
 use crate::http::error::ApiError;
-use crate::http::extract::{ApiKey, JsonBody, Path, Query};
+use crate::http::extract::{JsonBody, Path, Query};
 
 /// Which index to drop.
 #[derive(Debug, Default, Deserialize)]
@@ -24,33 +25,33 @@ pub(crate) struct DropParams {
 
 /// `GET <c>/indexes`: always a list.
 pub(crate) async fn list(
-    _key: ApiKey,
+    caller: Caller,
     State(state): State<AppState>,
     Path(collection): Path<String>,
 ) -> Result<Response, ApiError> {
     let documents = &state.services.documents;
-    let indexes = documents.indexes(&CALLER, &collection).await?;
+    let indexes = documents.indexes(&caller, &collection).await?;
     let views = indexes.into_iter().map(view).map(Bson::Document);
     json_value(&Bson::Array(views.collect()))
 }
 
 /// `POST <c>/indexes`: makes an index unless it is there; answers its name.
 pub(crate) async fn create(
-    _key: ApiKey,
+    caller: Caller,
     State(state): State<AppState>,
     Path(collection): Path<String>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<String>, ApiError> {
     let documents = &state.services.documents;
     let name = documents
-        .create_index(&CALLER, &collection, spec(body)?)
+        .create_index(&caller, &collection, spec(body)?)
         .await?;
     Ok(Json(name))
 }
 
 /// `DELETE <c>/indexes?name=`: answers 1.
 pub(crate) async fn delete(
-    _key: ApiKey,
+    caller: Caller,
     State(state): State<AppState>,
     Path(collection): Path<String>,
     Query(params): Query<DropParams>,
@@ -59,7 +60,7 @@ pub(crate) async fn delete(
         .name
         .ok_or_else(|| ApiError::invalid("`name` is required: that of the index to drop."))?;
     let documents = &state.services.documents;
-    match documents.drop_index(&CALLER, &collection, &name).await? {
+    match documents.drop_index(&caller, &collection, &name).await? {
         true => Ok(Json(1).into_response()),
         false => Err(ApiError::not_found("There is no such index.")),
     }

@@ -10,18 +10,18 @@ use futures_util::StreamExt as _;
 use crate::http::error::ApiError;
 
 /// Some documents, and whether there are more.
-pub(super) struct Page {
+pub(in crate::http::routes) struct Page {
     /// `[` and the documents, with commas between them.
     text: Vec<u8>,
     /// How many.
-    pub(super) len: u64,
+    pub(in crate::http::routes) len: u64,
     /// Whether the stream held more than the limit.
-    pub(super) more: bool,
+    pub(in crate::http::routes) more: bool,
 }
 
 impl Page {
     /// Reads at most `limit` documents of at most `bytes` bytes in all.
-    pub(super) async fn read(
+    pub(in crate::http::routes) async fn read(
         mut found: DocumentStream,
         limit: u64,
         bytes: usize,
@@ -61,7 +61,7 @@ impl Page {
     }
 
     /// The documents as a list.
-    pub(super) fn into_list(mut self) -> Bytes {
+    pub(in crate::http::routes) fn into_list(mut self) -> Bytes {
         self.text.put_u8(b']');
         Bytes::from(self.text)
     }

@@ -33,23 +33,23 @@ pub(crate) struct WriteParams {
 
 /// What a read asks for.
 #[derive(Debug, PartialEq)]
-pub(super) struct Asked {
-    pub(super) filter: Document,
-    pub(super) projection: Option<Document>,
-    pub(super) sort: Option<Document>,
-    pub(super) skip: u64,
+pub(in crate::http::routes) struct Asked {
+    pub(in crate::http::routes) filter: Document,
+    pub(in crate::http::routes) projection: Option<Document>,
+    pub(in crate::http::routes) sort: Option<Document>,
+    pub(in crate::http::routes) skip: u64,
     /// At most the configured page.
-    pub(super) limit: u64,
+    pub(in crate::http::routes) limit: u64,
     /// A list, however many match.
-    pub(super) many: bool,
+    pub(in crate::http::routes) many: bool,
     /// The client expects pages: more matches than `limit` are no surprise.
-    pub(super) paged: bool,
+    pub(in crate::http::routes) paged: bool,
     /// Count all matches too.
-    pub(super) count: bool,
+    pub(in crate::http::routes) count: bool,
 }
 
 impl FindParams {
-    pub(super) fn read(&self, limits: &StorageConfig) -> Result<Asked, ApiError> {
+    pub(in crate::http::routes) fn read(&self, limits: &StorageConfig) -> Result<Asked, ApiError> {
         let many = switch("many", self.many.as_deref())?;
         let limit = match number("limit", self.limit.as_deref())? {
             None => limits.page_limit,
@@ -174,7 +174,7 @@ pub(super) fn documents(mut body: Document) -> Result<(Vec<Document>, bool), Api
 }
 
 /// The ids that a path segment can mean, the likely one first.
-pub(super) fn ids(segment: &str) -> Vec<Bson> {
+pub(in crate::http::routes) fn ids(segment: &str) -> Vec<Bson> {
     let text = Bson::String(segment.to_owned());
     match ObjectId::parse_str(segment) {
         Ok(id) => vec![Bson::ObjectId(id), text],
@@ -183,7 +183,7 @@ pub(super) fn ids(segment: &str) -> Vec<Bson> {
 }
 
 /// `Link` to the page after this one: the same request with another `skip`.
-pub(super) fn next_link(uri: &Uri, skip: u64, limit: u64) -> Option<HeaderValue> {
+pub(in crate::http::routes) fn next_link(uri: &Uri, skip: u64, limit: u64) -> Option<HeaderValue> {
     let kept: String = uri
         .query()
         .unwrap_or_default()

@@ -4,15 +4,15 @@
 use axum::extract::State;
 use axum::response::Response;
 use bson::{Bson, Document};
-use coglex_services::json;
+use coglex_services::{Caller, json};
 use serde::Deserialize;
 
+use super::json_text;
 use super::page::{Page, too_large};
 use super::params::{FindParams, object};
-use super::{CALLER, json_text};
 use crate::app::AppState;
 use crate::http::error::ApiError;
-use crate::http::extract::{ApiKey, JsonBody, Path, Query};
+use crate::http::extract::{JsonBody, Path, Query};
 
 /// Parameters of [`distinct`] beside those of reads.
 #[derive(Debug, Default, Deserialize)]
@@ -23,7 +23,7 @@ pub(crate) struct DistinctParams {
 
 /// `POST <c>/aggregate`: what a pipeline makes, always a list.
 pub(crate) async fn aggregate(
-    _key: ApiKey,
+    caller: Caller,
     State(state): State<AppState>,
     Path(collection): Path<String>,
     JsonBody(body): JsonBody,
@@ -34,7 +34,7 @@ pub(crate) async fn aggregate(
         .services
         .documents
         .aggregate(
-            &CALLER,
+            &caller,
             &collection,
             pipeline(body)?,
             Some(storage.page_limit + 1),
@@ -56,7 +56,7 @@ pub(crate) async fn aggregate(
 
 /// `GET <c>/distinct?field=`: the different values of a field.
 pub(crate) async fn distinct(
-    _key: ApiKey,
+    caller: Caller,
     State(state): State<AppState>,
     Path(collection): Path<String>,
     Query(params): Query<DistinctParams>,
@@ -70,7 +70,7 @@ pub(crate) async fn distinct(
     let values = state
         .services
         .documents
-        .distinct(&CALLER, &collection, &field, filter)
+        .distinct(&caller, &collection, &field, filter)
         .await?;
     let mut text = Vec::with_capacity(1024);
     text.push(b'[');
