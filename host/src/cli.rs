@@ -1,11 +1,14 @@
 //! The command line: what `coglex` can be told, and who does it. Flags of the
 //! settings come from the table in [`crate::config::settings`].
 
+mod access;
 mod auth;
 mod build;
 mod data;
 mod jobs;
+mod mail;
 mod new;
+mod payment;
 mod plugin;
 
 use std::collections::BTreeMap;
@@ -58,7 +61,11 @@ pub fn run() -> anyhow::Result<()> {
         Some(("plugin", given)) => plugin::run(given),
         Some(("jobs", given)) => jobs::run(given),
         Some(("auth", given)) => auth::run(given),
-        Some((name, given)) => data::run(name, given).unwrap_or(Ok(())),
+        Some(("payment", given)) => payment::run(given),
+        Some(("mail", given)) => mail::run(given),
+        Some((name, given)) => access::run(name, given)
+            .or_else(|| data::run(name, given))
+            .unwrap_or(Ok(())),
         None => Ok(()), // clap has printed the help.
     }
 }
@@ -83,6 +90,9 @@ pub fn command() -> Command {
         .subcommand(plugin::command())
         .subcommand(jobs::command())
         .subcommand(auth::command())
+        .subcommands(access::commands())
+        .subcommand(payment::command())
+        .subcommand(mail::command())
         .subcommands(data::commands())
 }
 
@@ -96,6 +106,12 @@ fn dev_command() -> Command {
                 .action(ArgAction::Append)
                 .value_parser(clap::value_parser!(PathBuf))
                 .help("A plugin's folder, with its Cargo.toml, package.json or pyproject.toml; may be given several times"),
+        )
+        .arg(
+            Arg::new("fake-stripe")
+                .long("fake-stripe")
+                .action(ArgAction::SetTrue)
+                .help("Starts a stand-in for Stripe, with a Checkout page and a webhook to this server; payment.* then need not be set"),
         )
         .arg(
             Arg::new("profile")
@@ -117,6 +133,7 @@ fn dev(given: &ArgMatches) -> anyhow::Result<Dev> {
             .get_one("profile")
             .cloned()
             .unwrap_or_else(|| "release".to_owned()),
+        fake_stripe: given.get_flag("fake-stripe"),
     })
 }
 

@@ -16,9 +16,9 @@ use axum::extract::{OriginalUri, Request, State};
 use axum::response::Response;
 use bson::Bson;
 use coglex_runtime::{CallContext, Door, Guard, Mismatch, RateScope, RequestBody, RouteMatch};
-use coglex_services::accounts::User;
+use coglex_services::accounts::{Client, User};
 use coglex_services::caller::Credentials;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Empty, Limited};
 use percent_encoding::percent_decode_str;
@@ -26,11 +26,11 @@ use percent_encoding::percent_decode_str;
 use crate::app::AppState;
 use crate::http::error::{ApiError, FieldError};
 use crate::http::extract::Origin;
+use crate::http::guard;
+use crate::http::limits::{Bucket, Limits, RATE_LIMIT, RATE_LIMIT_POLICY, too_often};
 use crate::plugins::{Entry, Lookup, is_reserved};
-pub(crate) use rate::RateLimits;
+pub(crate) use rate::{RateLimits, Verdict};
 
-const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Whether a request can only be for an app; whoever is not sure asks the router,
@@ -45,7 +45,7 @@ pub(crate) fn is_for_apps(method: &Method, uri: &Uri) -> bool {
 /// Answers a request with the app that declared its route.
 pub(crate) async fn handle(
     State(state): State<AppState>,
-    credentials: Credentials,
+    mut credentials: Credentials,
     origin: Origin,
     request: Request,
 ) -> Result<Response, ApiError> {
@@ -55,7 +55,12 @@ pub(crate) async fn handle(
         Lookup::Missing => return Err(ApiError::not_found("There is nothing at this path.")),
     };
     let params = decode(params)?;
-    let users = check_guards(&state, &entry, &credentials).await?;
+    let shown = Shown {
+        origin: &origin,
+        headers: request.headers(),
+        extensions: request.extensions(),
+    };
+    let users = check_guards(&state, &entry, &mut credentials, &shown).await?;
     let limit = check_rate(&state, &entry, &users, &origin, request.headers())?;
     if entry.route.terms.query.is_some() {
         let uri = request.uri().clone();
@@ -100,17 +105,28 @@ pub(crate) async fn handle(
     Ok(response)
 }
 
+/// What of a request guards look at.
+struct Shown<'a> {
+    origin: &'a Origin,
+    headers: &'a HeaderMap,
+    extensions: &'a Extensions,
+}
+
 /// Every guard must hold; the users that they found are handed on.
 async fn check_guards(
     state: &AppState,
     entry: &Entry,
-    credentials: &Credentials,
+    credentials: &mut Credentials,
+    shown: &Shown<'_>,
 ) -> Result<Vec<User>, ApiError> {
     let mut users = Vec::new();
     for guard in &entry.route.guards {
         match guard {
             Guard::ApiKey if credentials.api_key => {}
-            Guard::ApiKey => return Err(ApiError::api_key_required()),
+            Guard::ApiKey => {
+                scoped_key(state, entry, shown).await?;
+                credentials.api_key = true;
+            }
             Guard::Authenticated(realm) => {
                 signed_in(state, realm, credentials, &mut users).await?;
             }
@@ -122,7 +138,27 @@ async fn check_guards(
             }
         }
     }
+    for user in &users {
+        guard::limit_user(state, shown.extensions, user)?;
+    }
     Ok(users)
+}
+
+/// Lets a scoped key open the route, if that is what it is for.
+async fn scoped_key(state: &AppState, entry: &Entry, shown: &Shown<'_>) -> Result<(), ApiError> {
+    let hops = state.config.server.trusted_proxies;
+    let client = Client {
+        address: Some(client_address(shown.origin.peer, shown.headers, hops)),
+        agent: None,
+    };
+    let key = guard::key_of(state, shown.headers, &client).await?;
+    Limits::of(shown.extensions).take(state, Bucket::Key, &key.id)?;
+    match key.opens(&entry.route.path) {
+        true => Ok(()),
+        false => Err(ApiError::from(coglex_services::Error::Forbidden(
+            "this API key does not cover this route".into(),
+        ))),
+    }
 }
 
 /// The user of this realm who is signed in; looked up once, however many guards
@@ -179,13 +215,7 @@ fn check_rate(
     let route = &entry.route;
     let key = (entry.plugin.name(), &route.path, &route.methods, who);
     let verdict = state.rate_limits.take(key, rate);
-    let seconds = |time: std::time::Duration| time.as_millis().div_ceil(1000);
-    let policy = format!("\"default\";q={};w={}", rate.requests, seconds(rate.period));
-    let left = format!(
-        "\"default\";r={};t={}",
-        verdict.remaining,
-        seconds(verdict.reset)
-    );
+    let (policy, left) = verdict.told("default", rate);
     let mut told = HeaderMap::with_capacity(2);
     for (name, text) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, left)] {
         told.insert(
@@ -196,13 +226,7 @@ fn check_rate(
     if verdict.admitted {
         return Ok(Some(told));
     }
-    Err(ApiError::new(
-        StatusCode::TOO_MANY_REQUESTS,
-        "rate_limited",
-        "This has been asked too often; try again later.",
-    )
-    .with_headers(told)
-    .with_retry_after(verdict.retry_after))
+    Err(too_often(verdict).with_headers(told))
 }
 
 /// Who is at the other end: the peer, or whom the outermost of the proxies that

@@ -112,6 +112,7 @@ pub struct Declared {
     result: Option<Value>,
     schedules: Vec<Schedule>,
     hooks: Vec<Hook>,
+    events: Vec<String>,
 }
 
 impl Declared {
@@ -123,6 +124,16 @@ impl Declared {
     /// Adds a hook.
     pub fn hook(&mut self, hook: Hook) {
         self.hooks.push(hook);
+    }
+
+    /// Adds a type of payment events that the function is told of.
+    pub fn on_event(&mut self, event: impl Into<String>) {
+        self.events.push(event.into());
+    }
+
+    /// What was added by [`Declared::on_event`].
+    pub(crate) fn into_events(self) -> Vec<String> {
+        self.events
     }
 
     /// The JSON Schema of `args`, which the server checks before each call.
@@ -264,8 +275,13 @@ pub enum WriteKind {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Writer {
-    /// A client with the API key.
+    /// A client with the API key, or with a scoped one.
     ApiKey,
+    /// A signed-in user without an API key, under the collection's access rules.
+    User {
+        /// Who: one.
+        users: Vec<WriterUser>,
+    },
     /// A plugin.
     Plugin {
         /// Its name.
@@ -322,6 +338,13 @@ mod tests {
         let answer = serde_json::to_value(&write).unwrap();
         assert_eq!(answer["documents"][0]["total"], 4);
         assert!(answer.get("filter").is_none());
+
+        let told = json!({
+            "moment": "before", "operation": "delete", "collection": "orders", "depth": 1,
+            "caller": {"kind": "user", "users": [{"collection": "users", "id": "u1"}]}, "filter": {},
+        });
+        let write: Write = serde_json::from_value(told).unwrap();
+        assert!(matches!(write.caller, Writer::User { users } if users[0].id == json!("u1")));
 
         let told = json!({
             "moment": "after", "operation": "upsert", "collection": "orders", "depth": 2,

@@ -78,6 +78,22 @@ pub struct Entry {
     pub request_id: Option<String>,
 }
 
+impl Entry {
+    /// The same with texts of bounded length: they are clients', and wait in memory.
+    fn bounded(self) -> Self {
+        let cut = |text: Option<String>| text.as_deref().map(cut);
+        Self {
+            actor: cut(self.actor),
+            realm: cut(self.realm),
+            subject: cut(self.subject),
+            target: cut(self.target),
+            agent: cut(self.agent),
+            request_id: cut(self.request_id),
+            ..self
+        }
+    }
+}
+
 /// What of the log is wanted; all that is given has to hold.
 #[derive(Debug, Clone, Default)]
 pub struct AuditQuery {
@@ -138,11 +154,8 @@ impl Audit {
         if self.inner.is_off() {
             return;
         }
-        if let Err(error) = self
-            .inner
-            .insert(&[(ObjectId::new(), DateTime::now(), entry)])
-            .await
-        {
+        let entry = (ObjectId::new(), DateTime::now(), entry.bounded());
+        if let Err(error) = self.inner.insert(&[entry]).await {
             tracing::error!("an entry of the audit log was not written: {error}");
         }
     }
@@ -150,7 +163,7 @@ impl Audit {
     /// Has an entry written soon, together with others like it. Never waits.
     pub fn note(&self, entry: Entry) {
         if !self.inner.is_off() {
-            self.writer.take(entry);
+            self.writer.take(entry.bounded());
         }
     }
 
@@ -248,7 +261,7 @@ fn record(entry: &Entry) -> Document {
     ] {
         record.extend(
             text.as_deref()
-                .map(|text| (name.to_owned(), Bson::from(cut(text)))),
+                .map(|text| (name.to_owned(), Bson::from(text))),
         );
     }
     record
@@ -303,4 +316,99 @@ fn filter(query: AuditQuery) -> Document {
         filter.insert("_id", doc! { "$lt": before });
     }
     filter
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::embedded::EmbeddedStore;
+
+    async fn log(entries: u64) -> (tempfile::TempDir, Audit) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(&folder.path().join("db"), Default::default()).unwrap();
+        let settings = AuditSettings {
+            entries,
+            ..AuditSettings::default()
+        };
+        (folder, Audit::new(Arc::new(store), settings))
+    }
+
+    fn failure(subject: String) -> Entry {
+        Entry {
+            action: "sign_in".into(),
+            subject: Some(subject),
+            ..Entry::default()
+        }
+    }
+
+    async fn all(audit: &Audit) -> Vec<Document> {
+        let query = AuditQuery {
+            limit: MAX_LISTED,
+            ..AuditQuery::default()
+        };
+        audit.list(query).await.unwrap().0
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_failures_is_bounded_and_does_not_crowd_out_what_worked() {
+        let (_folder, audit) = log(200_000).await;
+        for n in 0..3_000 {
+            audit.note(failure(format!("user{n}")));
+        }
+        audit.note(Entry {
+            success: true,
+            ..failure("ann".into())
+        });
+        audit.flush().await;
+        audit.flush().await;
+        let found = all(&audit).await;
+        let count = |outcome: &str| {
+            let of = |entry: &&Document| entry.get_str("outcome").unwrap() == outcome;
+            found.iter().filter(of).count()
+        };
+        assert_eq!(count("success"), 1);
+        // What did not fit is told in one.
+        assert!(
+            (500..=501).contains(&count("failure")),
+            "{}",
+            count("failure")
+        );
+        let overflow = found
+            .iter()
+            .find(|entry| entry.get_str("action").unwrap() == "audit.overflow");
+        assert_eq!(
+            overflow.unwrap().get_str("target").unwrap(),
+            "2500 entries were not written"
+        );
+    }
+
+    #[tokio::test]
+    async fn the_oldest_failures_go_first_when_there_are_too_many() {
+        let (_folder, audit) = log(10).await;
+        for n in 0..4 {
+            let success = Entry {
+                success: true,
+                ..failure(format!("early{n}"))
+            };
+            audit.record(success).await;
+        }
+        for n in 0..20 {
+            audit.note(failure(format!("user{n}")));
+        }
+        audit.flush().await;
+        let found = all(&audit).await;
+        assert_eq!(found.len(), 10);
+        let worked = |entry: &&Document| entry.get_str("outcome").unwrap() == "success";
+        assert_eq!(found.iter().filter(worked).count(), 4);
+    }
+
+    #[tokio::test]
+    async fn texts_of_clients_are_cut_and_on_one_line() {
+        let (_folder, audit) = log(10).await;
+        audit.note(failure("x\n".repeat(1 << 20)));
+        audit.flush().await;
+        let found = all(&audit).await;
+        assert_eq!(found[0].get_str("subject").unwrap(), "x".repeat(MAX_TEXT));
+        assert!(found[0].get("expires").is_none());
+    }
 }

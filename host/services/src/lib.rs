@@ -18,6 +18,8 @@
 //! what plugins have to say of writes.
 
 pub mod accounts;
+pub mod audit;
+pub mod bounded;
 pub mod caller;
 pub mod clock;
 pub mod documents;
@@ -26,7 +28,11 @@ pub mod grants;
 pub mod hooks;
 pub mod jobs;
 pub mod json;
+pub mod keys;
 pub mod kv;
+pub mod outbox;
+pub mod payment;
+pub mod rules;
 pub mod schedule;
 pub mod storage;
 
@@ -38,6 +44,7 @@ pub use error::{Error, Result};
 pub use hooks::Hooks;
 pub use jobs::Jobs;
 pub use kv::Kv;
+pub use outbox::Outbox;
 
 /// Every service, cheap to clone. Made once in the host's `app`.
 #[derive(Clone)]
@@ -50,6 +57,10 @@ pub struct Services {
     pub kv: Kv,
     /// Calls that are made later.
     pub jobs: Jobs,
+    /// Payments, for plugins; nothing where there are none.
+    pub payment: Option<std::sync::Arc<dyn payment::PaymentDoor>>,
+    /// Mail that is to be sent.
+    pub outbox: Outbox,
     /// What plugins have to say of writes: the same that the services above ask.
     pub hooks: Hooks,
 }

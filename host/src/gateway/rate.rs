@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use coglex_runtime::Rate;
+use coglex_services::bounded::make_room;
 
 /// Locks that requests spread over.
 const SHARDS: usize = 16;
@@ -67,9 +68,8 @@ impl RateLimits {
         let next = full_at + each;
         let admitted = next <= now + rate.period;
         let full_at = if admitted {
-            if buckets.len() >= MAX_BUCKETS && !buckets.contains_key(&hash) {
-                make_room(&mut buckets, now);
-            }
+            let is_full = |full_at: &Duration| *full_at <= now;
+            make_room(&mut buckets, MAX_BUCKETS, hash, is_full, |full_at| *full_at);
             buckets.insert(hash, next);
             next
         } else {
@@ -89,22 +89,20 @@ impl RateLimits {
 }
 
 impl Verdict {
+    /// The values of `RateLimit-Policy` and `RateLimit`.
+    pub(crate) fn told(&self, name: &str, rate: Rate) -> (String, String) {
+        let seconds = |time: Duration| time.as_millis().div_ceil(1000);
+        let policy = format!("\"{name}\";q={};w={}", rate.requests, seconds(rate.period));
+        let left = format!("\"{name}\";r={};t={}", self.remaining, seconds(self.reset));
+        (policy, left)
+    }
+
     fn unlimited() -> Self {
         Self {
             admitted: true,
             remaining: u32::MAX,
             reset: Duration::ZERO,
             retry_after: Duration::ZERO,
-        }
-    }
-}
-
-fn make_room(buckets: &mut HashMap<u64, Duration>, now: Duration) {
-    buckets.retain(|_, full_at| *full_at > now);
-    if buckets.len() >= MAX_BUCKETS {
-        let fullest = buckets.iter().min_by_key(|(_, full_at)| **full_at);
-        if let Some(key) = fullest.map(|(key, _)| *key) {
-            buckets.remove(&key);
         }
     }
 }

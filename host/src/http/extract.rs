@@ -19,14 +19,16 @@ use serde::de::DeserializeOwned;
 
 use super::credentials::{has_admin_key, has_api_key};
 use super::error::ApiError;
+use super::guard;
 use crate::app::AppState;
 use crate::gateway::client_address;
 
 /// Parsing a longer body would hold up the other requests of a worker.
 const PARSE_ASIDE: usize = 256 << 10;
 
-/// The guard **K**: having it means that the request carried the API key. It
-/// reads headers only, so a request without the key is refused unread.
+/// The guard of what only the server's own API key opens: a scoped key does not, see
+/// [`super::guard`]. It reads headers only, so a request without the key is refused
+/// unread.
 pub struct ApiKey;
 
 impl FromRequestParts<AppState> for ApiKey {
@@ -34,10 +36,14 @@ impl FromRequestParts<AppState> for ApiKey {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
         if has_api_key(&parts.headers, &state.api_key) {
-            Ok(Self)
-        } else {
-            Err(ApiError::api_key_required())
+            return Ok(Self);
         }
+        let client = Client::from_request_parts(parts, state).await?;
+        // A key that counts, for something else, is told apart from one that does not.
+        guard::key_of(state, &parts.headers, &client).await?;
+        Err(ApiError::from(coglex_services::Error::Forbidden(
+            "no scoped API key covers this".into(),
+        )))
     }
 }
 

@@ -27,6 +27,9 @@ use tower::ServiceExt as _;
 use super::credentials;
 use super::error::{ApiError, write_problem};
 use super::extract::Origin;
+use super::guard;
+use super::limits::Limits;
+use super::routes::archive::is_upload;
 use super::scope::{self, Subject};
 use crate::app::AppState;
 use crate::gateway;
@@ -39,6 +42,8 @@ pub struct Front {
     router: Router,
     apps: Option<AppState>,
     timeout: Duration,
+    uploads: Duration,
+    limited: Option<AppState>,
 }
 
 impl Front {
@@ -49,6 +54,23 @@ impl Front {
             router,
             apps,
             timeout,
+            uploads: timeout,
+            limited: None,
+        }
+    }
+
+    /// The same, where requests that send files may take longer.
+    #[must_use]
+    pub(crate) fn with_uploads(self, uploads: Duration) -> Self {
+        Self { uploads, ..self }
+    }
+
+    /// The same, where requests are counted.
+    #[must_use]
+    pub(crate) fn limited(self, state: AppState) -> Self {
+        Self {
+            limited: Some(state),
+            ..self
         }
     }
 
@@ -62,9 +84,12 @@ impl Front {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<axum::BoxError>,
     {
-        let timeout = self.timeout;
         let start = Instant::now();
         let (mut parts, body) = request.into_parts();
+        let timeout = match is_upload(&parts.method, &parts.uri) {
+            true => self.uploads,
+            false => self.timeout,
+        };
         let id = request_id(&parts.headers);
         let subject = Arc::new(Subject {
             id: Arc::clone(&id),
@@ -80,6 +105,19 @@ impl Front {
                 .extensions
                 .insert(OriginalUri(std::mem::replace(&mut parts.uri, uri)));
         }
+        let limited = self.limited.clone().map(|state| {
+            let limits = Limits::new(&state.config.limits);
+            parts.extensions.insert(limits.clone());
+            let hops = state.config.server.trusted_proxies;
+            let address = gateway::client_address(peer, &parts.headers, hops);
+            // Who asks whether the server lives must not be told that it is asked too often.
+            let exempt = matches!(parts.uri.path(), "/healthz" | "/readyz");
+            let taken = match exempt {
+                true => Ok(()),
+                false => guard::limit_address(&state, &limits, address),
+            };
+            (limits, taken)
+        });
         let apps = self.apps.as_ref();
         let apps = apps.filter(|_| gateway::is_for_apps(&parts.method, &parts.uri));
         let next = match apps {
@@ -96,15 +134,22 @@ impl Front {
         };
         let request = Request::from_parts(parts, body);
         let answer = async move {
-            let routed = AssertUnwindSafe(next.answer(request)).catch_unwind();
-            let response = match tokio::time::timeout(timeout, routed).await {
-                Ok(Ok(response)) => response,
-                // The panic hook has logged where and why.
-                Ok(Err(_)) => ApiError::internal("a handler panicked").into_response(),
-                Err(_) => ApiError::request_timeout().into_response(),
+            let (limits, taken) = limited.unwrap_or_else(|| (Limits::default(), Ok(())));
+            let response = match taken {
+                Ok(()) => {
+                    let routed = AssertUnwindSafe(next.answer(request)).catch_unwind();
+                    match tokio::time::timeout(timeout, routed).await {
+                        Ok(Ok(response)) => response,
+                        // The panic hook has logged where and why.
+                        Ok(Err(_)) => ApiError::internal("a handler panicked").into_response(),
+                        Err(_) => ApiError::request_timeout().into_response(),
+                    }
+                }
+                Err(refused) => refused.into_response(),
             };
             let mut response = write_problem(response, &id);
             let headers = response.headers_mut();
+            limits.tell(headers);
             // A browser must take our word for what a body is.
             headers.insert(
                 header::X_CONTENT_TYPE_OPTIONS,

@@ -24,6 +24,8 @@ mod hostile;
 mod hostile_load;
 mod hostile_suite;
 mod jobs;
+mod keys;
+mod payment;
 mod reload;
 mod schedules;
 mod secrets;

@@ -127,11 +127,21 @@ impl Server {
             .ok()
             .context("the admin key has characters that a header cannot carry")?;
         key.set_sensitive(true);
+        // A whole path is one of the routes that operators share with the API key.
+        let root = if path.starts_with('/') {
+            ""
+        } else {
+            "/admin/v1/"
+        };
+        let kind = match body.starts_with(b"{") {
+            true => "application/json",
+            false => "application/wasm",
+        };
         let request = Request::builder()
             .method(method)
-            .uri(format!("{}/admin/v1/{path}", self.base))
+            .uri(format!("{}{root}{path}", self.base))
             .header(header::HOST, self.authority.as_str())
-            .header(header::CONTENT_TYPE, "application/wasm")
+            .header(header::CONTENT_TYPE, kind)
             .header(ADMIN_KEY_HEADER, key)
             .body(Full::new(body))?;
         let response = match self.connect().await? {
