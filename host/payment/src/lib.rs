@@ -19,6 +19,7 @@
 //! no crate knows yet gets to the client, and an event of a kind that does not exist
 //! yet gets to functions.
 
+mod door;
 mod entitlements;
 mod error;
 mod event;
