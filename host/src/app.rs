@@ -160,7 +160,10 @@ impl App {
         let archive_urls = files::url_key(&config, clock.clone())?;
         let development = granting == Granting::AsAsked;
         let mail = Mail::open(&config, development)?;
-        let sending = Sending::of(mail.is_some(), development);
+        let sending = Sending {
+            mail: mail.as_ref(),
+            development,
+        };
         let mut services = services(&config, &store, clock.clone(), sending)?;
         let archive = files::open(&config, services.documents.clone(), clock)?;
         let deployments = Deployments::new(Arc::clone(&store), config.storage.document_limit);
@@ -287,7 +290,7 @@ pub(crate) async fn idle_runtime_with(
     config.mongodb.uri = None;
     config.auth.signing_key = None;
     let store = open_store(&config).await?;
-    let services = services(&config, &store, Clock::default(), Sending::of(false, false))?;
+    let services = services(&config, &store, Clock::default(), NOT_SENDING)?;
     let settings = RuntimeSettings {
         cache_dir: Some(cache),
         ..runtime_settings(&config)
@@ -299,9 +302,12 @@ fn services(
     config: &Config,
     store: &Arc<dyn DocumentStore>,
     clock: Clock,
-    sending: Sending,
+    sending: Sending<'_>,
 ) -> anyhow::Result<Services> {
-    let outbox = Outbox::new(Arc::clone(store), LETTER_LEASE, sending.is_on);
+    let is_on = sending.mail.is_some();
+    let templates = sending.mail.map(|mail| mail.templates().names());
+    let outbox = Outbox::new(Arc::clone(store), LETTER_LEASE, is_on)
+        .for_plugins(templates.unwrap_or_default(), config.mail.plugin_letters);
     let hooks = Hooks::default();
     let documents = Documents::new(Arc::clone(store), document_limits(config));
     let accounts = Accounts::by_clock(
@@ -459,21 +465,22 @@ fn policy(plugins: &PluginsConfig, granting: Granting, name: &str) -> Policy {
     }
 }
 
+/// Nobody sends any.
+const NOT_SENDING: Sending<'static> = Sending {
+    mail: None,
+    development: false,
+};
+
 /// How letters leave.
 #[derive(Clone, Copy)]
-struct Sending {
-    is_on: bool,
+struct Sending<'a> {
+    /// Who sends them.
+    mail: Option<&'a Mail>,
     /// Links may lead to the address that the server listens on.
     development: bool,
 }
 
-impl Sending {
-    fn of(is_on: bool, development: bool) -> Self {
-        Self { is_on, development }
-    }
-}
-
-fn auth_settings(config: &Config, sending: Sending) -> anyhow::Result<AuthSettings> {
+fn auth_settings(config: &Config, sending: Sending<'_>) -> anyhow::Result<AuthSettings> {
     let auth = &config.auth;
     let base = link_base(config, sending.development);
     let cores = std::thread::available_parallelism().map_or(2, usize::from);

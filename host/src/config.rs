@@ -292,12 +292,6 @@ fn file(inputs: &Inputs, variables: &Variables) -> anyhow::Result<Option<(PathBu
 }
 
 fn warnings(variables: &Variables) -> Vec<String> {
-    /// The original's variables for services that this build does not have.
-    const UNSERVED: &[&str] = &[
-        "STRIPE_SECRET_KEY",
-        "STRIPE_WEBHOOK_SECRET",
-        "STRIPE_API_BASE",
-    ];
     let known = |name: &str| {
         // `COGLEX_TEST_…` is for the project's own tests.
         // `COGLEX_TOOLS_DIR` is for `coglex build`.
@@ -313,11 +307,7 @@ fn warnings(variables: &Variables) -> Vec<String> {
     variables
         .iter()
         .filter_map(|(name, (_, place))| {
-            if UNSERVED.contains(&name.as_str()) {
-                Some(format!(
-                    "{name} in {place} is ignored: this build does not have that service"
-                ))
-            } else if name.starts_with("COGLEX_") && !known(name) {
+            if name.starts_with("COGLEX_") && !known(name) {
                 Some(format!(
                     "{name} in {place} is ignored: there is no such setting"
                 ))

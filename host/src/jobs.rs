@@ -6,6 +6,8 @@
 //! - `attempt`: one call, and what it means for the job.
 //! - `scheduler`: enqueues what plugins want run by the clock.
 //!
+//! Letters of the outbox are jobs of another kind, which `crate::mail` does.
+//!
 //! Jobs are called like any function: with the budget of their plugin, through its
 //! admission, and few at once (`jobs.concurrency`), so that clients find room.
 
@@ -15,6 +17,7 @@ pub(crate) mod scheduler;
 
 use std::future::Future;
 
+use self::runner::Queue;
 use crate::app::AppState;
 
 /// Runs jobs and makes those of schedules, until the first `shutdown`; then lets
@@ -22,6 +25,12 @@ use crate::app::AppState;
 /// back that did not.
 pub(crate) async fn run<F: Future<Output = ()>>(state: AppState, shutdown: impl Fn() -> F) {
     let scheduler = tokio::spawn(scheduler::run(state.clone()));
-    runner::run(&state, shutdown).await;
+    let functions = runner::run(&state, Queue::Functions, &shutdown);
+    let letters = async {
+        if state.mail.is_some() {
+            runner::run(&state, Queue::Letters, &shutdown).await;
+        }
+    };
+    tokio::join!(functions, letters);
     scheduler.abort();
 }

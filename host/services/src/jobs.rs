@@ -3,8 +3,9 @@
 //! A job is a document of the server's own, so that it outlives the process that
 //! took it in, and every host of the database can run it. This file is what
 //! clients, write hooks and schedules do with jobs: [`Jobs::enqueue`] one, look at
-//! it, cancel it, replay it. `lease` is what those do that run them: claim a job for
-//! a while, keep it, settle it. Neither knows what a function is or how one is
+//! it, cancel it, replay it. `claim` and `lease` are what those do that run them: find
+//! jobs that are due, whose turn it is, claim each for a while, keep it, settle it. None
+//! of them knows what a function is or how one is
 //! called; the host does.
 //!
 //! A job is run at least once. While it runs, its host holds a lease that has to be
@@ -22,12 +23,14 @@
 //!                  └──────────┴───► cancelled
 //! ```
 
+mod claim;
 mod lease;
 mod queue;
 mod record;
 pub mod schedules;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bson::{Bson, DateTime, Document, RawDocumentBuf, doc};
@@ -37,6 +40,7 @@ use tokio::sync::{Notify, OnceCell};
 
 use crate::error::{Error, Result};
 use crate::storage::{Change, DocumentStore, Find, IndexSpec, StoreError, Update};
+pub use claim::Load;
 pub use lease::{Claim, Outcome, Standing};
 use queue::Queue;
 pub use record::{Job, JobError, Source, State};
@@ -65,7 +69,8 @@ const LIST_TIME: Duration = Duration::from_secs(10);
 /// What the operator says about jobs.
 #[derive(Debug, Clone)]
 pub struct JobSettings {
-    /// The most jobs that are not over; past it no more are taken in.
+    /// The most jobs that are not over; past it no more are taken in. The code of one
+    /// plugin can fill a quarter of it.
     pub queue: u64,
     /// For how long a host may be silent before a job of its is run by another.
     pub lease: Duration,
@@ -75,6 +80,8 @@ pub struct JobSettings {
     pub retry_base: Duration,
     /// The longest that a retry waits.
     pub retry_max: Duration,
+    /// How long a job waits for a function that no plugin has.
+    pub function_wait: Duration,
     /// For how long jobs are kept that are over.
     pub retention: Duration,
     /// The same for dead ones.
@@ -92,6 +99,7 @@ impl Default for JobSettings {
             max_attempts: 5,
             retry_base: Duration::from_secs(1),
             retry_max: Duration::from_secs(300),
+            function_wait: DAY,
             retention: 7 * DAY,
             dead_retention: 30 * DAY,
             result_bytes: 1024 * 1024,
@@ -104,6 +112,10 @@ impl Default for JobSettings {
 pub struct NewJob {
     /// The function's name. Whether there is one is the caller's to check.
     pub function: String,
+    /// The plugin whose function it has to be; whichever has it by then, where absent.
+    pub plugin: Option<String>,
+    /// The plugin whose code wants it, where it is one's.
+    pub owner: Option<String>,
     /// A JSON array, as text.
     pub args: String,
     /// A JSON object, as text.
@@ -126,6 +138,8 @@ impl NewJob {
     pub fn new(function: impl Into<String>, source: Source) -> Self {
         Self {
             function: function.into(),
+            plugin: None,
+            owner: None,
             args: "[]".to_owned(),
             kwargs: "{}".to_owned(),
             source,
@@ -156,8 +170,13 @@ pub struct Jobs(Arc<Inner>);
 
 struct Inner {
     store: Arc<dyn DocumentStore>,
+    collection: &'static str,
     settings: JobSettings,
     queue: Queue,
+    /// Those that plugins' code has filled, by the plugin's name.
+    owned: Mutex<HashMap<String, Arc<Queue>>>,
+    /// The function after which the next claim begins to look.
+    looked: Mutex<String>,
     indexed: OnceCell<()>,
     /// Something may be due.
     due: Notify,
@@ -168,8 +187,21 @@ struct Inner {
 impl Jobs {
     /// The jobs of this store.
     pub fn new(store: Arc<dyn DocumentStore>, settings: JobSettings) -> Self {
+        Self::in_collection(store, settings, COLLECTION)
+    }
+
+    /// Jobs of another kind, apart from those of functions, in a collection of their
+    /// own, which nobody else may reach.
+    pub(crate) fn in_collection(
+        store: Arc<dyn DocumentStore>,
+        settings: JobSettings,
+        collection: &'static str,
+    ) -> Self {
         Self(Arc::new(Inner {
+            collection,
             queue: Queue::new(settings.queue),
+            owned: Mutex::default(),
+            looked: Mutex::default(),
             store,
             settings,
             indexed: OnceCell::new(),
@@ -215,7 +247,7 @@ impl Jobs {
     /// Takes a held job back as if it had never been there.
     pub async fn withdraw(&self, id: &str) -> Result<()> {
         let held = doc! { "_id": id, "state": State::Waiting.name(), "held": true };
-        self.0.store.delete(COLLECTION, held, false).await?;
+        self.0.store.delete(self.0.collection, held, false).await?;
         Ok(())
     }
 
@@ -306,9 +338,14 @@ impl Jobs {
                     }
                 )));
             }
-            self.admit().await?;
+            self.admit(job.owner.as_deref()).await?;
             let change = doc! {
-                "$set": { "state": State::Waiting.name(), "at": DateTime::now(), "attempts": 0 },
+                "$set": {
+                    "state": State::Waiting.name(),
+                    "at": DateTime::now(),
+                    "queue": &job.function,
+                    "attempts": 0,
+                },
                 "$unset": { "error": "", "finished": "", "expires": "", "cancelling": "" },
             };
             if self.update(job.unchanged(), change).await? {
@@ -340,11 +377,11 @@ impl Jobs {
             None => random_id()?,
         };
         self.ensure_indexes().await?;
-        self.admit().await?;
+        self.admit(new.owner.as_deref()).await?;
         let job = Job::waiting(id, new, due, max_attempts, now);
         let document = job.document(hold.is_some());
         let raw = RawDocumentBuf::try_from(&document).map_err(crate::json::invalid_bson)?;
-        match self.0.store.insert(COLLECTION, vec![raw]).await {
+        match self.0.store.insert(self.0.collection, vec![raw]).await {
             Ok(()) if due <= now => {
                 self.0.due.notify_one();
                 Ok(job)
@@ -356,13 +393,39 @@ impl Jobs {
         }
     }
 
-    /// Refuses what would make the queue too long.
-    async fn admit(&self) -> Result<()> {
-        let open = || {
-            let open = doc! { "at": { "$gte": DateTime::from_millis(0) } };
-            self.0.store.count(COLLECTION, open, Some(LIST_TIME))
+    /// Refuses what would make the queue too long, or too long for one plugin's code.
+    async fn admit(&self, owner: Option<&str>) -> Result<()> {
+        let open = |owner: Option<&str>| {
+            let mut open = doc! { "at": { "$gte": DateTime::from_millis(0) } };
+            open.extend(owner.map(|owner| ("owner".to_owned(), owner.into())));
+            self.0.store.count(self.0.collection, open, Some(LIST_TIME))
         };
-        self.0.queue.admit(open).await
+        if let Some(owner) = owner {
+            let own = self.queue_of(owner);
+            own.admit(|| open(Some(owner))).await?;
+        }
+        self.0.queue.admit(|| open(None)).await
+    }
+
+    fn queue_of(&self, owner: &str) -> Arc<Queue> {
+        let mut owned = self.0.owned.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(queue) = owned.get(owner) {
+            return Arc::clone(queue);
+        }
+        let share = (self.0.settings.queue / 4).max(1);
+        let queue = Arc::new(Queue::new(share));
+        owned.insert(owner.to_owned(), Arc::clone(&queue));
+        queue
+    }
+
+    /// How many of the jobs that are kept a plugin's code has enqueued since then.
+    pub(crate) async fn enqueued_since(&self, owner: &str, since: DateTime) -> Result<u64> {
+        let own = doc! { "created": { "$gte": since }, "owner": owner };
+        Ok(self
+            .0
+            .store
+            .count(self.0.collection, own, Some(LIST_TIME))
+            .await?)
     }
 
     /// What makes a job one that is over.
@@ -378,12 +441,14 @@ impl Jobs {
         fields.extend(error.map(|error| ("error".to_owned(), error.document().into())));
         doc! {
             "$set": fields,
-            "$unset": { "at": "", "lease": "", "cancelling": "", "held": "" },
+            "$unset": {
+                "at": "", "queue": "", "lease": "", "cancelling": "", "held": "", "absent": "",
+            },
         }
     }
 
     async fn find(&self, id: &str) -> Result<Option<Job>> {
-        let found = self.0.store.get(COLLECTION, Bson::from(id)).await?;
+        let found = self.0.store.get(self.0.collection, Bson::from(id)).await?;
         found.as_deref().map(Job::read).transpose()
     }
 
@@ -391,7 +456,7 @@ impl Jobs {
         let found: Vec<RawDocumentBuf> = self
             .0
             .store
-            .find(COLLECTION, find)
+            .find(self.0.collection, find)
             .await?
             .try_collect()
             .await?;
@@ -407,7 +472,13 @@ impl Jobs {
             upsert: false,
             array_filters: Vec::new(),
         };
-        Ok(self.0.store.update(COLLECTION, update).await?.matched > 0)
+        Ok(self
+            .0
+            .store
+            .update(self.0.collection, update)
+            .await?
+            .matched
+            > 0)
     }
 
     /// Makes the indexes, once in this process's life.
@@ -421,7 +492,10 @@ impl Jobs {
         };
         let indexes = [
             // What is due next: a claim looks here, and nowhere else.
+            index(doc! { "queue": 1, "at": 1 }, None),
+            // How many are not over, of all and of one plugin's code.
             index(doc! { "at": 1 }, None),
+            index(doc! { "owner": 1, "at": 1 }, None),
             index(doc! { "expires": 1 }, Some(Duration::ZERO)),
             // Listings.
             index(doc! { "created": -1, "_id": -1 }, None),
@@ -429,7 +503,7 @@ impl Jobs {
         ];
         let make = async || {
             for index in indexes {
-                self.0.store.create_index(COLLECTION, index).await?;
+                self.0.store.create_index(self.0.collection, index).await?;
             }
             Ok::<_, Error>(())
         };

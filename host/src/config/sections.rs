@@ -422,6 +422,8 @@ pub struct MailConfig {
     pub app_name: Option<String>,
     /// The folder of templates.
     pub templates_dir: PathBuf,
+    /// Letters of one plugin within an hour.
+    pub plugin_letters: u64,
 }
 
 /// How the connection to the SMTP server is kept from others.

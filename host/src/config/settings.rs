@@ -722,6 +722,16 @@ pub static SETTINGS: &[Setting] = &[
         aliases: &[],
     },
     Setting {
+        name: "mail.plugin_letters",
+        kind: Kind::Count {
+            min: 0,
+            max: 1_000_000,
+        },
+        default: Is("100"),
+        help: "Letters that one plugin sends within an hour, on all hosts together.",
+        aliases: &[],
+    },
+    Setting {
         name: "plugins.dir",
         kind: Kind::Text,
         default: Computed("plugins inside data.dir"),

@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 
 use bson::oid::ObjectId;
 use coglex_services::Jobs;
-use coglex_services::jobs::{Claim, Outcome, Standing, State};
+use coglex_services::jobs::{Claim, Job, Load, Outcome, Standing, State};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::attempt;
 use crate::app::AppState;
+use crate::mail;
 
 /// How often it is looked for what other hosts enqueued and what is due by now.
 const POLL: Duration = Duration::from_secs(1);
@@ -45,6 +46,7 @@ enum End {
 struct Running(Mutex<HashMap<String, Slot>>);
 
 struct Slot {
+    function: String,
     lease: ObjectId,
     /// Until when the job is ours if nothing is heard.
     until: Instant,
@@ -59,22 +61,78 @@ struct Place {
     lease: ObjectId,
 }
 
-pub(super) async fn run<F: Future<Output = ()>>(state: &AppState, shutdown: impl Fn() -> F) {
-    let jobs = &state.services.jobs;
-    let concurrency = state.config.jobs.concurrency;
+/// Which jobs are run.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Queue {
+    /// Functions.
+    Functions,
+    /// Mail.
+    Letters,
+}
+
+impl Queue {
+    fn jobs(self, state: &AppState) -> &Jobs {
+        match self {
+            Queue::Functions => &state.services.jobs,
+            Queue::Letters => state.services.outbox.jobs(),
+        }
+    }
+
+    fn concurrency(self, state: &AppState) -> usize {
+        match self {
+            Queue::Functions => state.config.jobs.concurrency,
+            Queue::Letters => mail::CONCURRENCY,
+        }
+    }
+
+    /// The plugin that has a function.
+    fn plugin_of(self, state: &AppState, function: &str) -> Option<String> {
+        match self {
+            Queue::Functions => {
+                let plugin = state.plugins.function(function)?;
+                Some(plugin.name().to_owned())
+            }
+            Queue::Letters => None,
+        }
+    }
+
+    async fn attempt(self, state: &AppState, job: &Job) -> Outcome {
+        match self {
+            Queue::Functions => attempt::run(state, job).await,
+            Queue::Letters => mail::attempt(state, job).await,
+        }
+    }
+}
+
+pub(super) async fn run<F: Future<Output = ()>>(
+    state: &AppState,
+    queue: Queue,
+    shutdown: impl Fn() -> F,
+) {
+    let jobs = queue.jobs(state);
+    let concurrency = queue.concurrency(state);
     let running = Arc::new(Running::default());
-    let keeper = tokio::spawn(keep(jobs.clone(), Arc::clone(&running)));
+    let keeper = tokio::spawn({
+        let (jobs, running) = (jobs.clone(), Arc::clone(&running));
+        async move {
+            // Apart from the store, which may be what takes its time.
+            tokio::join!(keep(jobs, &running), end_in_time(&running));
+        }
+    });
     let mut attempts = JoinSet::new();
     let mut is_away = false;
     let stop = shutdown();
     tokio::pin!(stop);
     loop {
-        match jobs.claim(concurrency.saturating_sub(attempts.len())).await {
+        let plugin_of = |function: &str| queue.plugin_of(state, function);
+        let load = Load::new(&plugin_of, running.functions());
+        let room = concurrency.saturating_sub(attempts.len());
+        match jobs.claim_beside(room, load).await {
             Ok(claims) => {
                 is_away = false;
                 for claim in claims {
                     let (place, end) = running.enter(&claim);
-                    attempts.spawn(work(state.clone(), claim, end, place));
+                    attempts.spawn(work(state.clone(), queue, claim, end, place));
                 }
             }
             Err(error) if !is_away => {
@@ -121,8 +179,14 @@ async fn all(attempts: &mut JoinSet<()>) {
 }
 
 /// One attempt, from the claim to its settlement.
-async fn work(state: AppState, claim: Claim, end: oneshot::Receiver<End>, place: Place) {
-    let jobs = &state.services.jobs;
+async fn work(
+    state: AppState,
+    queue: Queue,
+    claim: Claim,
+    end: oneshot::Receiver<End>,
+    place: Place,
+) {
+    let jobs = queue.jobs(&state);
     let outcome = tokio::select! {
         biased;
         ended = end => match ended {
@@ -131,7 +195,7 @@ async fn work(state: AppState, claim: Claim, end: oneshot::Receiver<End>, place:
             // Nothing that is said of it counts.
             Ok(End::Lost) | Err(_) => return,
         },
-        outcome = attempt::run(&state, &claim.job) => outcome,
+        outcome = queue.attempt(&state, &claim.job) => outcome,
     };
     settle(jobs, &claim, outcome).await;
     drop(place);
@@ -176,6 +240,20 @@ fn report(claim: &Claim, outcome: &Outcome, settled: Option<State>) {
             "the job is dead: {}",
             error.message
         ),
+        (Some(State::Dead), Outcome::Absent(error)) => tracing::error!(
+            job.id = id,
+            function,
+            code = error.code,
+            "the job is dead: {}",
+            error.message
+        ),
+        (Some(State::Waiting), Outcome::Absent(error)) if job.absent.is_none() => tracing::warn!(
+            job.id = id,
+            function,
+            code = error.code,
+            "the job waits for its function: {}",
+            error.message
+        ),
         (Some(State::Waiting), Outcome::Retry(error)) => tracing::warn!(
             job.id = id,
             function,
@@ -196,9 +274,9 @@ fn report(claim: &Claim, outcome: &Outcome, settled: Option<State>) {
 }
 
 /// Looks at the leases for as long as it is polled.
-async fn keep(jobs: Jobs, running: Arc<Running>) {
+async fn keep(jobs: Jobs, running: &Running) {
     let lease = jobs.settings().lease;
-    let look = LOOK.min(lease / 4);
+    let look = LOOK.min(lease / 8);
     let mut renewed = Instant::now();
     loop {
         tokio::select! {
@@ -211,8 +289,8 @@ async fn keep(jobs: Jobs, running: Arc<Running>) {
         }
         let now = Instant::now();
         let renew = now.duration_since(renewed) >= lease / 4;
-        // A third: two more tries are left before the lease is over.
-        match tokio::time::timeout(lease / 3, jobs.keep(&claims, renew)).await {
+        // A fifth: two more tries are left before the lease is over.
+        match tokio::time::timeout(lease / 5, jobs.keep(&claims, renew)).await {
             Ok(Ok(standings)) => {
                 if renew {
                     renewed = now;
@@ -225,7 +303,14 @@ async fn keep(jobs: Jobs, running: Arc<Running>) {
             ),
             Err(_) => tracing::warn!("the leases of jobs cannot be looked at now: no answer"),
         }
-        running.end_overdue();
+    }
+}
+
+/// Ends what is not ours any more when its lease is over, for as long as it is polled:
+/// from then on another host may run it.
+async fn end_in_time(running: &Running) {
+    loop {
+        tokio::time::sleep(running.end_overdue().min(LOOK)).await;
     }
 }
 
@@ -234,6 +319,7 @@ impl Running {
         let (id, lease) = claim.key();
         let (end, ended) = oneshot::channel();
         let slot = Slot {
+            function: claim.job.function.clone(),
             lease,
             until: claim.until,
             end: Some(end),
@@ -245,6 +331,12 @@ impl Running {
             lease,
         };
         (place, ended)
+    }
+
+    /// The functions of the jobs that run, one for each.
+    fn functions(&self) -> Vec<String> {
+        let slots = self.slots();
+        slots.values().map(|slot| slot.function.clone()).collect()
     }
 
     fn claims(&self) -> Vec<(String, ObjectId)> {
@@ -273,11 +365,17 @@ impl Running {
         }
     }
 
-    fn end_overdue(&self) {
+    /// Ends what is overdue; answers how long it is until the next is, at most.
+    fn end_overdue(&self) -> Duration {
         let now = Instant::now();
-        for slot in self.slots().values_mut().filter(|slot| slot.until <= now) {
-            slot.end(End::Lost);
+        let mut next = Duration::MAX;
+        for slot in self.slots().values_mut().filter(|slot| slot.end.is_some()) {
+            match slot.until.checked_duration_since(now) {
+                None | Some(Duration::ZERO) => slot.end(End::Lost),
+                Some(left) => next = next.min(left),
+            }
         }
+        next
     }
 
     fn end_all(&self, why: End) {

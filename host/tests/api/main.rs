@@ -15,6 +15,7 @@ mod array_filters;
 mod audit;
 mod auth;
 mod auth_mail;
+mod auth_oauth;
 mod auth_passwords;
 mod auth_sessions;
 mod auth_tokens;

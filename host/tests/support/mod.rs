@@ -8,6 +8,8 @@
 )]
 
 pub mod link;
+pub mod shop;
+pub mod smtp;
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
@@ -79,6 +81,14 @@ impl TestServer {
     pub fn dev_in(dir: TempDir, source: &Path, adjust: impl FnOnce(&mut Command)) -> Self {
         let source = source.to_str().unwrap();
         Self::run(dir, "dev", &["--source", source], adjust)
+    }
+
+    /// `coglex dev` without a plugin, with flags.
+    pub fn dev_with(flags: &[&str]) -> Self {
+        Self::run(tempfile::tempdir().unwrap(), "dev", flags, |command| {
+            command.env("SERVER_SECRET", API_KEY);
+            command.env("COGLEX_ADMIN_KEY", ADMIN_KEY);
+        })
     }
 
     fn run(

@@ -3,6 +3,7 @@
 
 use bson::{Bson, Document, doc};
 
+use super::second;
 use super::session::{self, Sessions};
 use super::{Accounts, Inner, check_key, no_such_user};
 use crate::caller::Caller;
@@ -169,6 +170,8 @@ impl Inner {
         set.extend(std::mem::take(&mut refresh.hidden));
         if let Some(password) = &refresh.password {
             set.insert("_password", inner.hasher.hash(password).await?);
+            let waits = second::waits_of(stored, &refresh.gone);
+            refresh.gone.extend(waits);
             let claims = match keep_token {
                 Some(token) => inner.tokens.verify(realm, token).await?,
                 None => None,

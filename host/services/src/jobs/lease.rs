@@ -10,16 +10,9 @@ use bson::oid::ObjectId;
 use bson::{Bson, DateTime, Document, doc};
 use futures_util::TryStreamExt as _;
 
-use super::{COLLECTION, Job, JobError, Jobs, State, later};
+use super::{Job, JobError, Jobs, State, later};
 use crate::error::{Error, Result};
 use crate::storage::{Change, Find, Update};
-
-/// Jobs that are looked at for each that is wanted, since other hosts look at the
-/// same.
-const LOOK_AHEAD: usize = 2;
-
-/// How often it is looked for jobs while other hosts take all that are found.
-const ROUNDS: usize = 4;
 
 /// A job that was lost goes to whoever finds it, but not for ever.
 const HOST_LOST: &str = "host_lost";
@@ -29,6 +22,9 @@ const TOO_LARGE: &str = "too_large";
 
 /// How long a job waits that was turned away because its plugin is busy.
 const POSTPONED: Duration = Duration::from_secs(2);
+
+/// The longest that a job waits until it is looked again for its function.
+const ABSENT: Duration = Duration::from_secs(30);
 
 /// A job that this host is to run.
 #[derive(Debug)]
@@ -51,6 +47,9 @@ pub enum Outcome {
     Retry(JobError),
     /// There was no place for it: it has not been tried.
     Postponed(JobError),
+    /// This host has no such function: it has not been tried, and another host may
+    /// have it, or this one later.
+    Absent(JobError),
     /// It was ended because somebody has cancelled the job.
     Cancelled,
     /// This host cannot go on; another may at once.
@@ -80,72 +79,8 @@ impl Jobs {
         self.0.cancelled.notified().await;
     }
 
-    /// Takes up to `limit` jobs that are due, those first that are due longest.
-    pub async fn claim(&self, limit: usize) -> Result<Vec<Claim>> {
-        let mut claims = Vec::new();
-        if limit == 0 {
-            return Ok(claims);
-        }
-        for _ in 0..ROUNDS {
-            let was_beaten = self.claim_into(&mut claims, limit).await?;
-            // Who was faster has left the next ones.
-            if !claims.is_empty() || !was_beaten {
-                break;
-            }
-        }
-        Ok(claims)
-    }
-
-    /// Looks once. Answers with whether other hosts took a job that this one would
-    /// have. What was claimed is run, whatever becomes of the rest: an error counts
-    /// only when nothing was.
-    async fn claim_into(&self, claims: &mut Vec<Claim>, limit: usize) -> Result<bool> {
-        let due = Find {
-            filter: doc! { "at": { "$lte": DateTime::now() } },
-            projection: Some(doc! { "result": 0 }),
-            sort: Some(doc! { "at": 1 }),
-            limit: Some((limit * LOOK_AHEAD) as u64),
-            ..Find::default()
-        };
-        let mut due = self.0.store.find(COLLECTION, due).await?;
-        let mut was_beaten = false;
-        while claims.len() < limit {
-            let raw = match due.try_next().await {
-                Ok(Some(raw)) => raw,
-                Err(error) if claims.is_empty() => return Err(error.into()),
-                Ok(None) | Err(_) => break,
-            };
-            let job = match Job::read(&raw) {
-                Ok(job) => job,
-                Err(error) => {
-                    // It must not keep all others from running.
-                    tracing::error!(job.id = ?raw.get("_id"), %error, "a job was set aside");
-                    if let Err(error) = self.set_aside(&raw).await
-                        && claims.is_empty()
-                    {
-                        return Err(error);
-                    }
-                    continue;
-                }
-            };
-            let taken = match self.take(&job).await {
-                // What a claim adds does not fit into it any more, where the store
-                // takes only small documents. Nor must that keep others from running.
-                Err(Error::TooLarge(_)) => self.bury(&job).await.map(|()| None),
-                taken => taken,
-            };
-            match taken {
-                Ok(Some(claim)) => claims.push(claim),
-                Ok(None) => was_beaten = true,
-                Err(error) if claims.is_empty() => return Err(error),
-                Err(_) => break,
-            }
-        }
-        Ok(was_beaten)
-    }
-
     /// Takes one job, unless somebody else was faster or it is not to be run.
-    async fn take(&self, job: &Job) -> Result<Option<Claim>> {
+    pub(super) async fn take(&self, job: &Job) -> Result<Option<Claim>> {
         let unchanged = job.unchanged();
         if job.cancelling {
             self.update(unchanged, self.over(State::Cancelled, None))
@@ -195,7 +130,7 @@ impl Jobs {
     }
 
     /// Ends a job that has no room for what becomes of it. Its arguments make some.
-    async fn bury(&self, job: &Job) -> Result<()> {
+    pub(super) async fn bury(&self, job: &Job) -> Result<()> {
         let error = JobError::new(TOO_LARGE, "The job is too large for the store to run it.");
         let mut over = self.over(State::Dead, Some(&error));
         if let Ok(fields) = over.get_document_mut("$unset") {
@@ -229,14 +164,14 @@ impl Jobs {
                 upsert: false,
                 array_filters: Vec::new(),
             };
-            self.0.store.update(COLLECTION, update).await?;
+            self.0.store.update(self.0.collection, update).await?;
         }
         let find = Find {
             filter: doc! { "_id": { "$in": &ids } },
             projection: Some(doc! { "lease": 1, "cancelling": 1 }),
             ..Find::default()
         };
-        let mut found = self.0.store.find(COLLECTION, find).await?;
+        let mut found = self.0.store.find(self.0.collection, find).await?;
         let mut standings = vec![Standing::Lost; claims.len()];
         while let Some(raw) = found.try_next().await? {
             let (Ok(id), Ok(lease)) = (raw.get_str("_id"), raw.get_object_id("lease")) else {
@@ -276,15 +211,43 @@ impl Jobs {
                 (State::Dead, self.over(State::Dead, Some(error)))
             }
             Outcome::Retry(error) => {
-                let wait = self.back_off(job.attempts);
-                return self.put_back(ours, wait, 0, Some(error)).await;
+                let back = Back::after(self.back_off(job.attempts), Some(error));
+                return self
+                    .put_back(
+                        ours,
+                        Back {
+                            attempts: 0,
+                            ..back
+                        },
+                    )
+                    .await;
             }
             Outcome::Postponed(error) => {
-                let wait = jittered(POSTPONED);
-                return self.put_back(ours, wait, -1, Some(error)).await;
+                let back = Back::after(jittered(POSTPONED), Some(error));
+                return self.put_back(ours, back).await;
+            }
+            Outcome::Absent(error) => {
+                let now = DateTime::now();
+                let since = job.absent.unwrap_or(now);
+                let waited = now.timestamp_millis() - since.timestamp_millis();
+                let waited = Duration::from_millis(u64::try_from(waited).unwrap_or_default());
+                if waited < self.0.settings.function_wait {
+                    // Half as long as it was waited for so far.
+                    let settings = &self.0.settings;
+                    let shortest = settings.retry_base.min(ABSENT);
+                    let wait = jittered(waited / 2).clamp(shortest, ABSENT);
+                    let back = Back::after(wait, Some(error));
+                    let absent = Some(since);
+                    return self.put_back(ours, Back { absent, ..back }).await;
+                }
+                let mut over = self.over(State::Dead, Some(error));
+                over.insert("$inc", doc! { "attempts": -1 });
+                (State::Dead, over)
             }
             Outcome::Released => {
-                return self.put_back(ours, Duration::ZERO, -1, None).await;
+                let absent = job.absent;
+                let back = Back::after(Duration::ZERO, None);
+                return self.put_back(ours, Back { absent, ..back }).await;
             }
             Outcome::Cancelled => (State::Cancelled, self.over(State::Cancelled, None)),
         };
@@ -307,22 +270,22 @@ impl Jobs {
     }
 
     /// Lets a job wait again, unless it is to be cancelled.
-    async fn put_back(
-        &self,
-        ours: Document,
-        wait: Duration,
-        attempts: i64,
-        error: Option<&JobError>,
-    ) -> Result<Option<State>> {
+    async fn put_back(&self, ours: Document, back: Back<'_>) -> Result<Option<State>> {
         let mut fields = doc! {
             "state": State::Waiting.name(),
-            "at": later(DateTime::now(), wait),
+            "at": later(DateTime::now(), back.wait),
         };
-        fields.extend(error.map(|error| ("error".to_owned(), error.document().into())));
+        let error = back.error.map(JobError::document);
+        fields.extend(error.map(|error| ("error".to_owned(), error.into())));
+        let mut gone = doc! { "lease": "" };
+        match back.absent {
+            Some(since) => fields.insert("absent", since),
+            None => gone.insert("absent", ""),
+        };
         let change = doc! {
             "$set": fields,
-            "$inc": { "attempts": attempts },
-            "$unset": { "lease": "" },
+            "$inc": { "attempts": back.attempts },
+            "$unset": gone,
         };
         let mut wanted = ours.clone();
         wanted.insert("cancelling", doc! { "$ne": true });
@@ -344,14 +307,14 @@ impl Jobs {
     }
 
     /// Takes something out of the queue that is no job.
-    async fn set_aside(&self, raw: &bson::RawDocument) -> Result<()> {
+    pub(super) async fn set_aside(&self, raw: &bson::RawDocument) -> Result<()> {
         let id: Option<Bson> = raw
             .get("_id")
             .ok()
             .flatten()
             .and_then(|id| id.try_into().ok());
         if let Some(id) = id {
-            let change = doc! { "$unset": { "at": "" } };
+            let change = doc! { "$unset": { "at": "", "queue": "" } };
             self.update(doc! { "_id": { "$eq": id } }, change).await?;
         }
         Ok(())
@@ -362,6 +325,29 @@ impl Claim {
     /// What [`Jobs::keep`] knows it by.
     pub fn key(&self) -> (String, ObjectId) {
         (self.job.id.clone(), self.lease)
+    }
+}
+
+/// How a job is put back.
+struct Back<'a> {
+    /// It is not due before this.
+    wait: Duration,
+    /// What is added to its attempts: by itself, this one is taken back.
+    attempts: i64,
+    /// Why.
+    error: Option<&'a JobError>,
+    /// Since when there is no such function.
+    absent: Option<DateTime>,
+}
+
+impl<'a> Back<'a> {
+    fn after(wait: Duration, error: Option<&'a JobError>) -> Self {
+        Self {
+            wait,
+            attempts: -1,
+            error,
+            absent: None,
+        }
     }
 }
 

@@ -1,15 +1,17 @@
 //! A job as a document:
 //!
 //! ```text
-//! {_id, function, args, kwargs, source, depth, state, attempts, max_attempts, created,
-//!  at, held?,                         while it is not over: when it is next looked at
+//! {_id, function, plugin?, owner?, args, kwargs, source, depth, state, attempts,
+//!  max_attempts, created,
+//!  at, queue, held?, absent?,         while it is not over: when it is next looked at
 //!  started, lease, cancelling?,       while it runs
 //!  finished, expires, result?, error? when it is over
 //! }
 //! ```
 //!
 //! `at` of a job that waits is when it is due, and of one that runs when its lease
-//! ends: one index has everything that a host may claim.
+//! ends. `queue` is the function again: one index has everything that a host may claim,
+//! function by function, and nothing that is over.
 
 use bson::oid::ObjectId;
 use bson::{DateTime, Document, RawDocument, doc};
@@ -84,10 +86,20 @@ pub enum Source {
     Schedule,
     /// A hook after a write.
     Hook,
+    /// A plugin's code: for nobody, whoever it served.
+    Plugin,
+    /// An event of a payment.
+    Payment,
 }
 
 impl Source {
-    const ALL: [Source; 3] = [Source::Api, Source::Schedule, Source::Hook];
+    const ALL: [Source; 5] = [
+        Source::Api,
+        Source::Schedule,
+        Source::Hook,
+        Source::Plugin,
+        Source::Payment,
+    ];
 
     /// Its name, as stored and shown.
     pub fn name(self) -> &'static str {
@@ -95,6 +107,8 @@ impl Source {
             Source::Api => "api",
             Source::Schedule => "schedule",
             Source::Hook => "hook",
+            Source::Plugin => "plugin",
+            Source::Payment => "payment",
         }
     }
 
@@ -133,6 +147,10 @@ pub struct Job {
     pub id: String,
     /// The function's name.
     pub function: String,
+    /// The plugin whose function it is; whichever has it, where absent.
+    pub plugin: Option<String>,
+    /// The plugin that has enqueued it, where one has.
+    pub owner: Option<String>,
     /// A JSON array; empty in listings.
     pub args: String,
     /// A JSON object; empty in listings.
@@ -165,6 +183,8 @@ pub struct Job {
     pub error: Option<JobError>,
     /// It runs, and is to be cancelled.
     pub cancelling: bool,
+    /// Since when hosts have found no such function.
+    pub absent: Option<DateTime>,
     /// Whoever runs it knows this.
     pub(super) lease: Option<ObjectId>,
 }
@@ -181,6 +201,8 @@ impl Job {
         Self {
             id,
             function: new.function,
+            plugin: new.plugin,
+            owner: new.owner,
             args: new.args,
             kwargs: new.kwargs,
             source: new.source,
@@ -197,6 +219,7 @@ impl Job {
             result_dropped: false,
             error: None,
             cancelling: false,
+            absent: None,
             lease: None,
         }
     }
@@ -215,7 +238,14 @@ impl Job {
             "max_attempts": i64::from(self.max_attempts),
             "created": self.created,
             "at": self.at,
+            "queue": &self.function,
         };
+        let named = [("plugin", &self.plugin), ("owner", &self.owner)];
+        for (name, value) in named {
+            if let Some(value) = value {
+                document.insert(name, value);
+            }
+        }
         if held {
             document.insert("held", true);
         }
@@ -255,6 +285,8 @@ impl Job {
         Some(Self {
             id: text("_id")?,
             function: text("function")?,
+            plugin: text("plugin"),
+            owner: text("owner"),
             args: text("args").unwrap_or_default(),
             kwargs: text("kwargs").unwrap_or_default(),
             source: Source::of_name(raw.get_str("source").ok()?)?,
@@ -271,6 +303,7 @@ impl Job {
             result_dropped: flag("result_dropped"),
             error,
             cancelling: flag("cancelling"),
+            absent: time("absent"),
             lease: raw.get_object_id("lease").ok(),
         })
     }

@@ -97,6 +97,7 @@ impl Jobs {
         let mut unique = schedule.words();
         unique.push(due.timestamp_millis().to_string());
         self.enqueue(NewJob {
+            plugin: Some(schedule.plugin.clone()),
             args: schedule.args.clone(),
             kwargs: schedule.kwargs.clone(),
             unique: Some(unique),
