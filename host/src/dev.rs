@@ -9,6 +9,7 @@
 
 mod builds;
 mod page;
+mod stripe;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use anyhow::Context as _;
 
 pub use builds::Builds;
 pub(crate) use page::show_errors;
+pub(crate) use stripe::Stripe;
 
 use crate::plugins::watch::Watch;
 use crate::project::{BuildError, Project, is_source};

@@ -29,6 +29,7 @@ pub mod logs;
 mod retry;
 mod routes;
 pub mod status;
+mod subscribers;
 pub mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -133,6 +134,11 @@ impl Registry {
     pub fn hook_table(&self) -> Arc<dyn HookTable> {
         // Weak: plugins, which a generation holds, hold the services that ask here.
         Arc::new(Table(Arc::downgrade(&self.current)))
+    }
+
+    /// Where payments find the functions that are told of events.
+    pub fn payment_subscribers(&self) -> Arc<dyn coglex_payment::Subscribers> {
+        Arc::new(subscribers::Table(Arc::downgrade(&self.current)))
     }
 
     /// The generation that serves now.

@@ -4,7 +4,7 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 
@@ -13,7 +13,7 @@ use crate::config::Loaded;
 use crate::dev::{self, Build, Source};
 use crate::http::{self, server};
 use crate::telemetry::Telemetry;
-use crate::{banner, jobs, plugins, shutdown};
+use crate::{banner, files, jobs, plugins, shutdown};
 
 /// How often a host of a cluster looks for what was deployed on another.
 const FOLLOW_EVERY: Duration = Duration::from_secs(2);
@@ -27,6 +27,8 @@ pub struct Dev {
     pub sources: Vec<Source>,
     /// The cargo profile that they are built with.
     pub profile: String,
+    /// Whether to start a stand-in for Stripe.
+    pub fake_stripe: bool,
 }
 
 /// Serves until the process is asked to end.
@@ -43,13 +45,19 @@ pub fn serve(loaded: Loaded, dev: Option<Dev>) -> anyhow::Result<()> {
     runtime.block_on(run(loaded, dev, telemetry))
 }
 
-async fn run(loaded: Loaded, dev: Option<Dev>, telemetry: Telemetry) -> anyhow::Result<()> {
+async fn run(mut loaded: Loaded, dev: Option<Dev>, telemetry: Telemetry) -> anyhow::Result<()> {
+    let started = SystemTime::now();
     // From the start, because a hang-up that nobody handles ends the process.
     let hangup = shutdown::Hangup::new().context("cannot listen to SIGHUP")?;
     let granting = if dev.is_some() {
         Granting::AsAsked
     } else {
         Granting::Configured
+    };
+    let wanted = dev.as_ref().is_some_and(|dev| dev.fake_stripe);
+    let stripe = match wanted {
+        true => Some(dev::Stripe::start(&mut loaded.config.payment).await?),
+        false => None,
     };
     let store = open_store(&loaded.config).await?;
     let app = App::new(
@@ -66,10 +74,17 @@ async fn run(loaded: Loaded, dev: Option<Dev>, telemetry: Telemetry) -> anyhow::
     }
     load_plugins(&state).await?;
     tokio::spawn(reload_on_hangup(hangup, loaded, state.clone()));
+    if let Some(stripe) = &stripe {
+        stripe
+            .announce(address)
+            .context("cannot print where payments go")?;
+    }
     announce(&state, address).context("cannot print the address")?;
     if dev.is_some() {
         banner::print(&state, address).context("cannot print what is served")?;
     }
+    tokio::spawn(files::keep(state.clone(), started));
+    tokio::spawn(state.payments.clone().sweep());
     let jobs = tokio::spawn(jobs::run(state.clone(), shutdown::requested));
     server::serve(listener, front, &state.config.server, shutdown::requested).await;
     // They have had the same grace.

@@ -32,7 +32,10 @@ pub mod gateway {
             "coglex:kv/store@0.1.0": crate::bindings::capabilities::coglex::kv::store,
             "coglex:auth/accounts@0.1.0": crate::bindings::capabilities::coglex::auth::accounts,
             "coglex:execution/calls@0.1.0": crate::bindings::capabilities::coglex::execution::calls,
+            "coglex:execution/jobs@0.1.0": crate::bindings::capabilities::coglex::execution::jobs,
             "coglex:config/secrets@0.1.0": crate::bindings::capabilities::coglex::config::secrets,
+            "coglex:payment/payments@0.1.0": crate::bindings::capabilities::coglex::payment::payments,
+            "coglex:mail/outbox@0.1.0": crate::bindings::capabilities::coglex::mail::outbox,
             "coglex:log/logging@0.1.0": crate::bindings::capabilities::coglex::log::logging,
         },
         generate_all,
@@ -46,7 +49,7 @@ pub mod gateway {
 pub mod function {
     wit_bindgen::generate!({
         path: "../wit",
-        world: "coglex:plugin/declared-function",
+        world: "coglex:plugin/payment-function",
         with: {
             "coglex:storage/documents@0.1.0": crate::bindings::capabilities::coglex::storage::documents,
             "coglex:auth/caller@0.1.0": crate::bindings::capabilities::coglex::auth::caller,
@@ -54,7 +57,10 @@ pub mod function {
             "coglex:kv/store@0.1.0": crate::bindings::capabilities::coglex::kv::store,
             "coglex:auth/accounts@0.1.0": crate::bindings::capabilities::coglex::auth::accounts,
             "coglex:execution/calls@0.1.0": crate::bindings::capabilities::coglex::execution::calls,
+            "coglex:execution/jobs@0.1.0": crate::bindings::capabilities::coglex::execution::jobs,
             "coglex:config/secrets@0.1.0": crate::bindings::capabilities::coglex::config::secrets,
+            "coglex:payment/payments@0.1.0": crate::bindings::capabilities::coglex::payment::payments,
+            "coglex:mail/outbox@0.1.0": crate::bindings::capabilities::coglex::mail::outbox,
             "coglex:log/logging@0.1.0": crate::bindings::capabilities::coglex::log::logging,
         },
         generate_all,

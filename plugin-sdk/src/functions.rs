@@ -9,6 +9,7 @@ use crate::args::Args;
 use crate::bindings::function::exports::coglex::function::{
     declarations as wit_declarations, functions as wit,
 };
+use crate::bindings::function::exports::coglex::payment::events as wit_events;
 use crate::error::{Error, Result};
 use crate::execution;
 use crate::hooks::{Declared, Hook, Schedule};
@@ -102,6 +103,26 @@ impl Functions {
         declared.collect()
     }
 
+    /// Each function with each type of events that it is told of.
+    fn events(self) -> Vec<wit_events::Subscription> {
+        let functions = self.functions.into_iter();
+        let wanted = functions.flat_map(|function| {
+            let mut declared = function.declared.map(|own| *own).unwrap_or_default();
+            if let Some(attributes) = function.attributes {
+                attributes(&mut declared);
+            }
+            let name = function.name.into_owned();
+            declared
+                .into_events()
+                .into_iter()
+                .map(move |event| wit_events::Subscription {
+                    function: name.clone(),
+                    event,
+                })
+        });
+        wanted.collect()
+    }
+
     fn list(self) -> Vec<wit::FunctionInfo> {
         self.functions
             .into_iter()
@@ -129,6 +150,13 @@ impl Added<'_> {
     /// Has the function called when documents are written.
     pub fn hook(self, hook: Hook) -> Self {
         self.declare(|declared| declared.hook(hook))
+    }
+
+    /// Has the function told of payment events of this type: `checkout.session.completed`,
+    /// `customer.subscription.*`, or `*`. Its one parameter is a
+    /// [`payment::Event`](crate::payment::Event); the grant is `payment = ["events"]`.
+    pub fn on_event(self, event: impl Into<String>) -> Self {
+        self.declare(|declared| declared.on_event(event))
     }
 
     /// Declares more of it: `|declared| declared.kwargs(json!({…}))`.
@@ -202,6 +230,14 @@ impl<T: DefineFunctions> wit_declarations::Guest for T {
     }
 }
 
+impl<T: DefineFunctions> wit_events::Guest for T {
+    fn declare_events() -> Vec<wit_events::Subscription> {
+        let mut functions = Functions::default();
+        T::define(&mut functions);
+        functions.events()
+    }
+}
+
 /// Makes this crate a component with functions. Once per component.
 ///
 /// Written as functions, parameters are bound from the call's `args` and
@@ -262,6 +298,8 @@ impl<T: DefineFunctions> wit_declarations::Guest for T {
 /// - `#[schedule("cron", args = […], kwargs = {…})]`: see [`Schedule`].
 /// - `#[before(insert | update | delete, "collection", order = 0, on_failure =
 ///   refuse)]` and `#[after(…)]`: see [`Hook`] and [`Write`](crate::Write).
+/// - `#[on_event("checkout.session.completed")]`: told of Stripe's events; see
+///   [`payment`](crate::payment).
 /// - `#[schema(args = …, kwargs = …, result = …)]`: JSON Schemas. The server
 ///   answers calls that do not fit with 422, before the function runs.
 ///
@@ -378,13 +416,16 @@ macro_rules! __function_attribute {
     ($declared:ident, after($($hook:tt)*)) => {
         $crate::__function_hook!($declared, after, $($hook)*)
     };
+    ($declared:ident, on_event($($event:expr),+ $(,)?)) => {
+        $($declared.on_event($event);)+
+    };
     ($declared:ident, schema($($part:ident = $schema:tt),+ $(,)?)) => {
         $($declared.$part($crate::serde_json::json!($schema));)+
     };
     ($declared:ident, $($other:tt)*) => {
         compile_error!(concat!(
             "above a function there can be a doc comment, `schedule(\"cron\")`, ",
-            "`before(insert, \"collection\")`, `after(…)` and `schema(kwargs = {…})`, not `",
+            "`before(insert, \"collection\")`, `after(…)`, `on_event(\"type\")` and `schema(kwargs = {…})`, not `",
             stringify!($($other)*), "`",
         ))
     };

@@ -62,6 +62,7 @@
 //! - [`storage`]: documents, with MongoDB's query language,
 //! - [`auth`]: who is calling, and accounts,
 //! - [`execution`]: functions of other plugins,
+//! - [`jobs`]: the same, run later,
 //! - [`kv`]: keys and values with a time to live,
 //! - [`config`]: settings and secrets from the operator,
 //! - [`client`]: requests to other servers,
@@ -116,9 +117,12 @@ mod extract;
 mod functions;
 mod hooks;
 mod id;
+pub mod jobs;
 pub mod kv;
 pub mod log;
+pub mod mail;
 mod manifest;
+pub mod payment;
 mod request;
 mod response;
 pub mod storage;
@@ -145,7 +149,7 @@ pub mod prelude {
     pub use crate::{
         App, Args, Cache, DateTime, Error, Functions, Id, Json, OrStatus, Path, Problem, Query,
         Rate, Request, Response, Result, Write, api_key, auth, authenticated, client, config,
-        execution, kv, log, role, storage,
+        execution, jobs, kv, log, mail, payment, role, storage,
     };
     pub use serde::{Deserialize, Serialize};
     pub use serde_json::{Value, json};

@@ -125,7 +125,8 @@ impl Event {
 impl From<wit::Error> for Error {
     fn from(error: wit::Error) -> Self {
         match error {
-            wit::Error::Invalid(text) => Self::Invalid(text),
+            // An order is made of what a customer has typed, more often than not.
+            wit::Error::Invalid(text) => Self::failure("payment_invalid", text),
             wit::Error::AccessDenied(text) => Self::AccessDenied(text),
             wit::Error::Refused(refusal) => Self::failure(refusal.code, refusal.message),
             wit::Error::NotConfigured => Self::failure(

@@ -8,6 +8,7 @@
 //! project, so that it compiles in seconds and works while the rest does not.
 
 mod bench;
+mod chromium;
 mod ci;
 mod dev;
 mod guests;
@@ -15,6 +16,7 @@ mod mongodb;
 mod node;
 mod process;
 mod python;
+mod seaweedfs;
 mod soak;
 mod supervise;
 mod test;

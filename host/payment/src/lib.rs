@@ -31,6 +31,8 @@ mod service;
 mod settings;
 mod signature;
 mod stripe;
+#[cfg(test)]
+mod tests;
 
 pub use entitlements::{Entitlements, PaymentView, SubscriptionView};
 pub use error::{PaymentError, Refusal, Result};

@@ -158,6 +158,8 @@ fn services() -> Services {
         documents: Documents::new(Arc::clone(&store), limits.clone()),
         kv: Kv::new(Arc::clone(&store)),
         jobs: Jobs::new(Arc::clone(&store), JobSettings::default()),
+        payment: None,
+        outbox: coglex_services::Outbox::new(Arc::clone(&store), Duration::from_secs(30), false),
         accounts: Accounts::new(store, auth, limits),
     }
 }

@@ -27,6 +27,7 @@ mod generated {
               export coglex:gateway/handler@0.1.0;
               export coglex:function/functions@0.1.0;
               export coglex:function/declarations@0.1.0;
+              export coglex:payment/events@0.1.0;
             }
         ",
         imports: {
@@ -35,7 +36,10 @@ mod generated {
             "coglex:auth/caller.require": async | trappable,
             "coglex:auth/accounts": async | trappable,
             "coglex:execution/calls": async | trappable,
+            "coglex:execution/jobs": async | trappable,
             "coglex:kv/store": async | trappable,
+            "coglex:mail/outbox": async | trappable,
+            "coglex:payment/payments": async | trappable,
             default: trappable,
         },
         exports: { default: async },
@@ -46,5 +50,6 @@ mod generated {
     });
 }
 
-pub(crate) use generated::coglex::{auth, config, execution, kv, log, storage};
+pub(crate) use generated::coglex::{auth, config, execution, kv, log, mail, payment, storage};
+pub(crate) use generated::exports::coglex::payment::events as payment_events;
 pub(crate) use generated::exports::coglex::{function, gateway};

@@ -2,6 +2,7 @@
 //! `describe()` is a guest's word and ends up in tables and listings.
 
 mod declared;
+mod events;
 mod terms;
 
 use std::collections::BTreeSet;
@@ -15,6 +16,7 @@ use crate::schema::Schema;
 
 pub(crate) use declared::add as add_declarations;
 pub use declared::{Hook, Schedule};
+pub(crate) use events::add as add_events;
 pub use terms::{CacheHints, Rate, RateScope, Terms};
 
 const MAX_ROUTES: usize = 1_000;
@@ -80,6 +82,8 @@ pub struct FunctionInfo {
     pub schedules: Vec<Schedule>,
     /// The writes that it watches.
     pub hooks: Vec<Hook>,
+    /// Kinds of payment events that it is told of: whole names, `customer.*`, or `*`.
+    pub events: Vec<String>,
 }
 
 /// Checks the routes of an app. Compiles their schemas, which takes a while.

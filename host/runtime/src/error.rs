@@ -89,6 +89,14 @@ pub enum LoadError {
         /// The collection.
         collection: String,
     },
+    /// A function wants payment events, which were not granted.
+    #[error(
+        "its function {function} wants to be told of payment events, which was not granted: its coglex.toml has to ask for payment = [\"events\"], and the operator to allow it"
+    )]
+    EventsNotGranted {
+        /// The function.
+        function: String,
+    },
     /// An import or export has the right name and the wrong type.
     #[error("it does not fit the interfaces of this server")]
     Link(#[source] BoxError),

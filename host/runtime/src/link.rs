@@ -2,7 +2,7 @@
 //! that its grants open. The rest is refused at load, by name, with what is
 //! missing; a guest never finds out at run time.
 
-use coglex_services::grants::Grants;
+use coglex_services::grants::{Grants, PaymentVerb};
 use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
 use wasmtime_wasi::WasiView;
 use wasmtime_wasi::cli::{WasiCli, WasiCliView};
@@ -25,7 +25,7 @@ struct Gated {
     add: fn(&mut Linker<InstanceState>) -> wasmtime::Result<()>,
 }
 
-const GATED: [Gated; 5] = [
+const GATED: [Gated; 8] = [
     Gated {
         import: "coglex:storage/documents@0.1.0",
         grant: "storage",
@@ -51,12 +51,37 @@ const GATED: [Gated; 5] = [
         },
     },
     Gated {
+        import: "coglex:execution/jobs@0.1.0",
+        grant: "functions",
+        opens: |grants| !grants.functions.is_empty(),
+        add: |linker| {
+            bindings::execution::jobs::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
+        },
+    },
+    Gated {
         import: "coglex:config/secrets@0.1.0",
         grant: "secrets",
         opens: |grants| !grants.secrets.is_empty(),
         add: |linker| {
             bindings::config::secrets::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
         },
+    },
+    Gated {
+        import: "coglex:payment/payments@0.1.0",
+        grant: "payment",
+        opens: |grants| {
+            grants.allows_payment(PaymentVerb::Checkout)
+                || grants.allows_payment(PaymentVerb::Entitlements)
+        },
+        add: |linker| {
+            bindings::payment::payments::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
+        },
+    },
+    Gated {
+        import: "coglex:mail/outbox@0.1.0",
+        grant: "mail",
+        opens: |grants| !grants.mail.is_empty(),
+        add: |linker| bindings::mail::outbox::add_to_linker::<_, HasSelf<_>>(linker, |state| state),
     },
     Gated {
         import: "coglex:kv/store@0.1.0",

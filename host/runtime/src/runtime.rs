@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use coglex_services::caller::{Credentials, PluginCaller};
 use coglex_services::grants::Grants;
 use coglex_services::{Caller, Services};
@@ -18,6 +19,7 @@ use crate::admission::{Admission, Instances};
 use crate::ask::{Allow, Ask, Policy, effective_budget};
 use crate::bindings::function::{declarations, functions};
 use crate::bindings::gateway::{app, handler};
+use crate::bindings::payment_events;
 use crate::bodies::BodyMemory;
 use crate::budget::Budget;
 use crate::cache::Cache;
@@ -34,6 +36,7 @@ use crate::plugin::{CallContext, Counts, HttpDoor, Loaded, Plugin, Shared};
 use crate::reuse::Reuse;
 use crate::state::{InstanceState, Phase, Watch, store};
 use crate::testing::{Harness, Tested};
+use crate::tiers::{self, Quick, Tier, Unhurried};
 
 /// Bytes that a component may have. One with an interpreter in it has some 40 MB.
 pub const MAX_WASM: usize = 128 * 1024 * 1024;
@@ -46,6 +49,9 @@ const DESCRIBE_WAIT: Duration = Duration::from_secs(10);
 pub struct RuntimeSettings {
     /// Where compiled components are kept; nowhere if absent.
     pub cache_dir: Option<PathBuf>,
+    /// Whether a component is compiled quickly when it is loaded, and well a little
+    /// later.
+    pub quick_first: bool,
     /// Calls that run at once, of all plugins. One plugin gets half of them at
     /// most, and a plugin that is being loaded has a place beside them.
     pub max_instances: u32,
@@ -66,6 +72,7 @@ impl Default for RuntimeSettings {
     fn default() -> Self {
         Self {
             cache_dir: None,
+            quick_first: false,
             max_instances: 512,
             body_memory: 256 * 1024 * 1024,
             egress_authorities: None,
@@ -81,6 +88,8 @@ pub struct Runtime(Arc<Inner>);
 
 struct Inner {
     engine: Engine,
+    /// Where new versions are to serve soon.
+    quick: Option<Quick>,
     cache: Option<Arc<Cache>>,
     settings: RuntimeSettings,
     services: Services,
@@ -104,6 +113,10 @@ impl Runtime {
             .map_or(0, |budget| budget.memory_bytes);
         let max_memory = settings.budget.memory_bytes.max(ceiling);
         let engine = engine::engine(settings.max_instances, max_memory)?;
+        let quick = match settings.quick_first {
+            true => Some(Quick::new(max_memory)?),
+            false => None,
+        };
         engine::start_ticker(&engine)?;
         let cache = settings
             .cache_dir
@@ -117,6 +130,7 @@ impl Runtime {
         let tls = Tls::new(settings.egress_authorities.as_deref())?;
         Ok(Self(Arc::new(Inner {
             engine,
+            quick,
             cache,
             settings,
             services,
@@ -137,6 +151,7 @@ impl Runtime {
         let inner = &*self.0;
         Self(Arc::new(Inner {
             engine: inner.engine.clone(),
+            quick: inner.quick.clone(),
             cache: inner.cache.clone(),
             settings: inner.settings.clone(),
             services,
@@ -153,7 +168,7 @@ impl Runtime {
     /// Compiles a component that is no plugin.
     pub(crate) async fn compile_only(&self, wasm: Vec<u8>) -> Result<Component, LoadError> {
         let inner = Arc::clone(&self.0);
-        let compiled = tokio::task::spawn_blocking(move || inner.compile(&wasm, false)).await;
+        let compiled = tokio::task::spawn_blocking(move || inner.compile(wasm, false, false)).await;
         let compiled = compiled.map_err(|error| LoadError::Internal(error.into()))??;
         Ok(compiled.component)
     }
@@ -183,9 +198,8 @@ impl Runtime {
         let inner = Arc::clone(&self.0);
         let embed = beside.is_none();
         // Compilation takes up to seconds of all cores.
-        let compiled = tokio::task::spawn_blocking(move || inner.compile(&wasm, embed)).await;
+        let compiled = tokio::task::spawn_blocking(move || inner.compile(wasm, embed, true)).await;
         let compiled = compiled.map_err(|error| LoadError::Internal(error.into()))??;
-
         let ask = match beside.or(compiled.ask.as_deref()) {
             Some(text) => Ask::parse(text)?,
             None => Ask::default(),
@@ -204,28 +218,42 @@ impl Runtime {
         let functions = match &exports.functions {
             Some(functions) => {
                 let infos = self.0.functions(&shared, &pre, functions).await?;
-                match &exports.declarations {
+                let mut infos = match &exports.declarations {
                     Some(door) => {
                         let declared = self.0.declared(&shared, &pre, door).await?;
                         declare(infos, declared, granted.clone()).await?
                     }
                     None => infos,
+                };
+                if let Some(door) = &exports.events {
+                    let wanted = self.0.events(&shared, &pre, door).await?;
+                    describe::add_events(&mut infos, wanted, &granted)?;
                 }
+                infos
             }
             None => Vec::new(),
         };
         drop(place);
-        Ok(Plugin(Arc::new(Loaded {
+        let loaded = Arc::new(Loaded {
             shared,
-            digest: compiled.digest,
+            digest: compiled.digest.clone(),
             routes,
             functions,
             asked: Allow::Everything.grant(&ask.grants),
             granted,
-            pre,
-            http: exports.http,
-            function: exports.functions,
-        })))
+            tier: ArcSwap::from_pointee(exports.tier(pre)),
+        });
+        if let (Some(quick), Some(wasm)) = (&self.0.quick, compiled.in_a_hurry) {
+            let work = Unhurried {
+                wasm,
+                digest: compiled.digest,
+                engine: self.0.engine.clone(),
+                cache: self.0.cache.clone(),
+                asked: ask.grants,
+            };
+            quick.improve_later(&loaded, work);
+        }
+        Ok(Plugin(loaded))
     }
 }
 
@@ -234,36 +262,42 @@ struct Compiled {
     component: Component,
     digest: String,
     ask: Option<String>,
+    /// What it was compiled of, where that was done quickly.
+    in_a_hurry: Option<Vec<u8>>,
 }
 
 impl Inner {
-    fn compile(&self, wasm: &[u8], embed: bool) -> Result<Compiled, LoadError> {
-        check_kind(wasm)?;
-        let ask = if embed { Ask::embedded(wasm)? } else { None };
-        let digest = hex::encode(Sha256::digest(wasm));
+    /// `may_hurry`: whether it is enough to compile it quickly.
+    fn compile(&self, wasm: Vec<u8>, embed: bool, may_hurry: bool) -> Result<Compiled, LoadError> {
+        check_kind(&wasm)?;
+        let ask = if embed { Ask::embedded(&wasm)? } else { None };
+        let digest = hex::encode(Sha256::digest(&wasm));
         let cached = self
             .cache
             .as_ref()
             .and_then(|cache| cache.get(&self.engine, &digest));
-        let component = match cached {
-            Some(component) => component,
-            None => {
-                let component = Component::from_binary(&self.engine, wasm)
-                    .map_err(|error| LoadError::Compile(error.into()))?;
-                if let Some(cache) = &self.cache {
-                    cache.put(&digest, &component);
-                }
+        let is_new = cached.is_none();
+        let quick = self.quick.as_ref().filter(|_| may_hurry && is_new);
+        let quickly = match quick {
+            Some(quick) => quick.compile(&self.engine, &wasm)?,
+            None => None,
+        };
+        let is_quick = quickly.is_some();
+        let component = match cached.or(quickly) {
+            Some(component) => {
+                // Now rather than during the first call.
+                component
+                    .initialize_copy_on_write_image()
+                    .map_err(|error| LoadError::Internal(error.into()))?;
                 component
             }
+            None => tiers::compile(&self.engine, self.cache.as_deref(), &wasm, &digest)?,
         };
-        // Now rather than during the first call.
-        component
-            .initialize_copy_on_write_image()
-            .map_err(|error| LoadError::Internal(error.into()))?;
         Ok(Compiled {
             component,
             digest,
             ask,
+            in_a_hurry: is_quick.then_some(wasm),
         })
     }
 
@@ -367,6 +401,23 @@ impl Inner {
             .map_err(|ending| ending.as_load_error(&watch))
     }
 
+    async fn events(
+        &self,
+        shared: &Arc<Shared>,
+        pre: &InstancePre<InstanceState>,
+        events: &payment_events::GuestIndices,
+    ) -> Result<Vec<payment_events::Subscription>, LoadError> {
+        let (mut store, watch, budget) = self.describing(shared);
+        let declared = doors::attempt(&watch, budget.wall, async {
+            let instance = pre.instantiate_async(&mut store).await?;
+            let guest = events.load(&mut store, &instance)?;
+            guest.call_declare_events(&mut store).await
+        });
+        declared
+            .await
+            .map_err(|ending| ending.as_load_error(&watch))
+    }
+
     /// A store for `describe()`: nobody calls, and only the log answers.
     fn describing(&self, shared: &Arc<Shared>) -> (wasmtime::Store<InstanceState>, Watch, Budget) {
         let budget = shared.budget.for_describe();
@@ -409,20 +460,31 @@ fn check_kind(wasm: &[u8]) -> Result<(), LoadError> {
 }
 
 /// The exports that can be called.
-struct Exports {
+pub(crate) struct Exports {
     app: Option<app::GuestIndices>,
     functions: Option<functions::GuestIndices>,
     declarations: Option<declarations::GuestIndices>,
+    events: Option<payment_events::GuestIndices>,
     http: HttpDoor,
 }
 
 impl Exports {
-    fn find(pre: &InstancePre<InstanceState>) -> Result<Self, LoadError> {
+    /// Its code with its doors.
+    pub(crate) fn tier(self, pre: InstancePre<InstanceState>) -> Tier {
+        Tier {
+            pre,
+            http: self.http,
+            function: self.functions,
+        }
+    }
+
+    pub(crate) fn find(pre: &InstancePre<InstanceState>) -> Result<Self, LoadError> {
         const APP: &str = "coglex:gateway/app@0.1.0";
         const HANDLER: &str = "coglex:gateway/handler@0.1.0";
         const WASI: &str = "wasi:http/incoming-handler@0.2.0";
         const FUNCTIONS: &str = "coglex:function/functions@0.1.0";
         const DECLARATIONS: &str = "coglex:function/declarations@0.1.0";
+        const EVENTS: &str = "coglex:payment/events@0.1.0";
         let has = |name: &str| pre.component().get_export_index(None, name).is_some();
         let misfit = |error: wasmtime::Error| LoadError::Link(error.into());
 
@@ -441,6 +503,16 @@ impl Exports {
         if declarations.is_some() && functions.is_none() {
             return Err(LoadError::HalfAnApp {
                 has: DECLARATIONS,
+                lacks: FUNCTIONS,
+            });
+        }
+        let events = has(EVENTS)
+            .then(|| payment_events::GuestIndices::new(pre))
+            .transpose()
+            .map_err(misfit)?;
+        if events.is_some() && functions.is_none() {
+            return Err(LoadError::HalfAnApp {
+                has: EVENTS,
                 lacks: FUNCTIONS,
             });
         }
@@ -472,6 +544,7 @@ impl Exports {
             app,
             functions,
             declarations,
+            events,
             http,
         })
     }

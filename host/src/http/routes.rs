@@ -1,10 +1,12 @@
 //! Handlers, one file for each resource: extract, one service call, answer.
 
 pub(super) mod admin;
+pub(super) mod archive;
 pub(super) mod auth;
 pub(super) mod execution;
 pub(super) mod health;
 pub(super) mod jobs;
+pub(super) mod payment;
 pub(super) mod storage;
 
 use axum::response::{IntoResponse, Response};

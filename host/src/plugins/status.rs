@@ -152,6 +152,9 @@ pub struct FunctionLine {
     /// The writes that it watches.
     #[serde(default)]
     pub hooks: Vec<HookLine>,
+    /// Types of payment events that it is told of.
+    #[serde(default)]
+    pub events: Vec<String>,
 }
 
 /// A schedule in listings.
@@ -384,6 +387,7 @@ impl FunctionLine {
             result: source(&function.result),
             schedules: schedules.collect(),
             hooks: hooks.collect(),
+            events: function.events.clone(),
         }
     }
 }

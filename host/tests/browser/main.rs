@@ -15,6 +15,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[allow(dead_code, reason = "the tests of plugins use more of it")]
 #[path = "../plugins/guests.rs"]
 mod guests;
 

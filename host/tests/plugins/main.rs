@@ -25,6 +25,7 @@ mod hostile_load;
 mod hostile_suite;
 mod jobs;
 mod keys;
+mod letters;
 mod payment;
 mod reload;
 mod schedules;

@@ -16,6 +16,7 @@ storage = [{ collection = "told", verbs = ["read", "insert"] }]
 payment = ["checkout", "entitlements", "events"]
 
 [jobs]
+lease = "2s"
 retry_base = "20ms"
 retry_max = "50ms"
 max_attempts = 4
@@ -78,7 +79,12 @@ fn a_shop_sells_is_told_and_lets_in_who_has_paid() {
     });
     assert_eq!(noted["type"], "checkout.session.completed");
     assert_eq!(may_enter(), true);
-    let shown = shop.server.admin().get("/admin/v1/plugins/fixture-shop/").json().to_string();
+    let shown = shop
+        .server
+        .admin()
+        .get("/admin/v1/plugins/fixture-shop/")
+        .json()
+        .to_string();
     assert!(shown.contains("checkout.session.completed"), "{shown}");
     let paid = call(&api, "shop_paid_for", json!({"who": "ann@example.com"})).json();
     assert_eq!(paid["payments"][0]["amount"], 450);
@@ -88,7 +94,7 @@ fn a_shop_sells_is_told_and_lets_in_who_has_paid() {
     // Stripe's own words for what it refuses.
     let absent = json!({"email": "ann@example.com", "price": "price_absent"});
     call(&api, "shop_buy", absent).problem(422, "resource_missing");
-    call(&api, "shop_buy", json!({"email": "", "price": price})).problem(400, "invalid_input");
+    call(&api, "shop_buy", json!({"email": "", "price": price})).problem(422, "payment_invalid");
 }
 
 #[test]

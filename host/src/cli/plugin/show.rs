@@ -214,6 +214,9 @@ fn describe(description: &Description) -> String {
             for hook in &function.hooks {
                 let _ = writeln!(out, "    {}", printable(&hook_line(hook)));
             }
+            for event in &function.events {
+                let _ = writeln!(out, "    on event {}", printable(event));
+            }
         }
     }
     out.push_str("\ngrants\n");
