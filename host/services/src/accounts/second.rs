@@ -522,6 +522,16 @@ fn totp_of(stored: &Document) -> Option<&Document> {
         .ok()
 }
 
+/// What is removed with a new password: only who knew the old one has failed at the
+/// second factor, and the user need not wait for that any more. `gone` is what is
+/// removed anyway.
+pub(super) fn waits_of(stored: &Document, gone: &Document) -> Document {
+    match totp_of(stored).is_some() && !gone.contains_key(TOTP) {
+        true => doc! { format!("{TOTP}.failures"): "", format!("{TOTP}.wait"): "" },
+        false => Document::new(),
+    }
+}
+
 /// How long to wait after so many failures in a row.
 fn wait_after(failures: i64) -> Option<Duration> {
     let beyond = failures - FREE_FAILURES;

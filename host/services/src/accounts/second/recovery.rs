@@ -1,6 +1,6 @@
 //! Recovery codes: what lets a user in whose authenticator app is lost. Each once.
 //!
-//! A code has 80 random bits, so that a plain hash keeps it: nobody counts through
+//! A code has 120 random bits, so that a plain hash keeps it: nobody counts through
 //! them. It is not derived from the signing key, unlike what authenticator apps hold:
 //! when that key is lost, recovery codes are how users with a second factor get in.
 
@@ -13,9 +13,9 @@ use crate::error::{Error, Result};
 /// How many a user gets.
 pub(super) const CODES: usize = 10;
 /// Random bytes of one.
-const BYTES: usize = 10;
+const BYTES: usize = 15;
 /// Characters of one, without the dashes.
-const LENGTH: usize = 16;
+const LENGTH: usize = 24;
 
 /// New codes, and the fields by which they are known: `<hash>: true`.
 pub(super) fn make(realm: &str, id: &[u8]) -> Result<(Vec<String>, Document)> {
@@ -26,7 +26,7 @@ pub(super) fn make(realm: &str, id: &[u8]) -> Result<(Vec<String>, Document)> {
         getrandom::fill(&mut random).map_err(|error| Error::Unavailable(Box::new(error)))?;
         let plain = BASE32_NOPAD.encode(&random).to_ascii_lowercase();
         hashes.insert(hash(realm, id, &plain), true);
-        let groups: Vec<&str> = [0, 4, 8, 12]
+        let groups: Vec<&str> = [0, 4, 8, 12, 16, 20]
             .into_iter()
             .filter_map(|start| plain.get(start..start + 4))
             .collect();
@@ -73,7 +73,7 @@ mod tests {
         let (codes, hashes) = make("users", b"\"ann\"").unwrap();
         assert_eq!((codes.len(), hashes.len()), (CODES, CODES));
         for code in &codes {
-            assert_eq!(code.len(), LENGTH + 3, "{code}");
+            assert_eq!(code.len(), LENGTH + 5, "{code}");
             for typed in [
                 code.clone(),
                 code.to_uppercase(),
@@ -95,9 +95,9 @@ mod tests {
         for no_code in [
             "",
             "123456",
-            "abcd-efgh-ijkl-mno",
-            "abcd-efgh-ijkl-mno1",
-            "$bcd-efgh-ijkl-mnop",
+            "abcd-efgh-ijkl-mnop-qrst-uvw",
+            "abcd-efgh-ijkl-mnop-qrst-uvw1",
+            "$bcd-efgh-ijkl-mnop-qrst-uvwx",
         ] {
             assert_eq!(field("users", b"\"ann\"", no_code), None, "{no_code}");
         }
