@@ -48,14 +48,23 @@ pub fn call_with<T: DeserializeOwned>(
     args: impl Serialize,
     kwargs: impl Serialize,
 ) -> Result<T> {
-    let args = match serde_json::to_string(&args)? {
+    let (args, kwargs) = (args_json(args)?, serde_json::to_string(&kwargs)?);
+    let result = wit::call(function, &args, &kwargs)?;
+    result_of(function, &result)
+}
+
+/// Positional arguments as JSON.
+pub(crate) fn args_json(args: impl Serialize) -> Result<String> {
+    Ok(match serde_json::to_string(&args)? {
         // `()` stands for no arguments.
         null if null == "null" => "[]".to_owned(),
         args => args,
-    };
-    let kwargs = serde_json::to_string(&kwargs)?;
-    let result = wit::call(function, &args, &kwargs)?;
-    serde_json::from_str(&result).map_err(|error| {
+    })
+}
+
+/// What a function has answered.
+pub(crate) fn result_of<T: DeserializeOwned>(function: &str, json: &str) -> Result<T> {
+    serde_json::from_str(json).map_err(|error| {
         Error::Mismatch(format!(
             "the result of `{function}` does not fit the type: {error}"
         ))

@@ -177,6 +177,7 @@ pub struct CollectionHooks {
 /// A function that is called after writes, and which.
 #[derive(Debug, Clone)]
 struct AfterHook {
+    plugin: String,
     function: String,
     operations: Vec<Operation>,
 }
@@ -206,17 +207,20 @@ impl CollectionHooks {
             }
             found
         };
-        let mut after: BTreeMap<&str, Vec<Operation>> = BTreeMap::new();
+        let mut after: BTreeMap<(&str, &str), Vec<Operation>> = BTreeMap::new();
         for hook in hooks.iter().filter(|hook| hook.moment == Moment::After) {
             after
-                .entry(&hook.function)
+                .entry((&hook.plugin, &hook.function))
                 .or_default()
                 .push(hook.operation);
         }
-        let after = after.into_iter().map(|(function, operations)| AfterHook {
-            function: function.to_owned(),
-            operations,
-        });
+        let after = after
+            .into_iter()
+            .map(|((plugin, function), operations)| AfterHook {
+                plugin: plugin.to_owned(),
+                function: function.to_owned(),
+                operations,
+            });
         Self {
             insert: before(&[Operation::Insert]),
             update: before(&[Operation::Update]),
@@ -277,7 +281,9 @@ impl Hooks {
             return Ok(None);
         }
         let (origin, waiter) = match caller {
-            Caller::ApiKey => (Origin::default(), Waiter::Client),
+            Caller::ApiKey | Caller::Key(_) | Caller::User(_) => {
+                (Origin::default(), Waiter::Client)
+            }
             Caller::Plugin(plugin) => (
                 plugin.origin.clone(),
                 match plugin.origin.nested {

@@ -1,6 +1,6 @@
 //! One attempt at a job: the call of its function, and what came of it.
 
-use coglex_runtime::{CallContext, CallError};
+use coglex_runtime::{CallContext, CallError, Plugin};
 use coglex_services::caller::Credentials;
 use coglex_services::jobs::{Job, JobError, Outcome, Source};
 use serde::de::IgnoredAny;
@@ -11,17 +11,25 @@ use crate::app::AppState;
 /// attempt, so that a function can tell that it has done its work already.
 pub(super) async fn run(state: &AppState, job: &Job) -> Outcome {
     let function = &job.function;
-    let Some(plugin) = state.plugins.function(function) else {
-        // Its plugin may come back: it may be replaced or disabled just now.
-        return Outcome::Retry(JobError::new(
+    let found = state.plugins.function(function);
+    // Where a plugin has said what is to be run, another's function of the same name is
+    // not what it meant.
+    let meant = |plugin: &Plugin| job.plugin.as_ref().is_none_or(|own| own == plugin.name());
+    let Some(plugin) = found.filter(meant) else {
+        // Its plugin may come back, or serve on another host: it may be replaced or
+        // disabled just now.
+        return Outcome::Absent(JobError::new(
             "not_found",
-            "There is no function of this name now.",
+            match &job.plugin {
+                Some(plugin) => format!("The plugin `{plugin}` has no function of this name now."),
+                None => "There is no function of this name now.".to_owned(),
+            },
         ));
     };
     let context = CallContext {
         request_id: format!("job-{}", job.id),
         credentials: Credentials {
-            // The client that enqueued it had the key. Nobody is signed in.
+            // A client that enqueued it had the key. Nobody is signed in.
             api_key: job.source == Source::Api,
             ..Credentials::default()
         },

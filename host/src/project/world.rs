@@ -10,7 +10,7 @@ use std::io;
 use std::path::Path;
 
 use coglex_runtime::Ask;
-use coglex_services::grants::Grants;
+use coglex_services::grants::{Grants, PaymentVerb};
 
 use super::{Kind, embedded};
 
@@ -26,7 +26,7 @@ const OPEN: [(&str, &str); 3] = [
 ];
 /// One that comes with a grant, and whether a plugin asks for that.
 type Gated = (&'static str, &'static str, fn(&Grants) -> bool);
-const GATED: [Gated; 5] = [
+const GATED: [Gated; 8] = [
     ("documents", "coglex:storage/documents@0.1.0", |grants| {
         grants.reaches_documents()
     }),
@@ -36,10 +36,20 @@ const GATED: [Gated; 5] = [
     ("calls", "coglex:execution/calls@0.1.0", |grants| {
         !grants.functions.is_empty()
     }),
+    ("jobs", "coglex:execution/jobs@0.1.0", |grants| {
+        !grants.functions.is_empty()
+    }),
     ("secrets", "coglex:config/secrets@0.1.0", |grants| {
         !grants.secrets.is_empty()
     }),
     ("store", "coglex:kv/store@0.1.0", |grants| grants.kv),
+    ("payments", "coglex:payment/payments@0.1.0", |grants| {
+        grants.allows_payment(PaymentVerb::Checkout)
+            || grants.allows_payment(PaymentVerb::Entitlements)
+    }),
+    ("outbox", "coglex:mail/outbox@0.1.0", |grants| {
+        !grants.mail.is_empty()
+    }),
 ];
 /// What tests may import beside what their plugin does.
 pub(super) const TEST_HOST: (&str, &str) = ("testing", "coglex:testing/host@0.1.0");
@@ -151,6 +161,7 @@ mod tests {
             ("calls", "functions = [\"a\"]"),
             ("secrets", "secrets = [\"a\"]"),
             ("store", "kv = true"),
+            ("payments", "payment = [\"checkout\"]"),
         ] {
             let names = names(&format!("[grants]\n{grant}"));
             assert!(

@@ -14,6 +14,7 @@ use crate::support::{ADMIN_KEY, API_KEY, Client, PATIENCE, coglex, with_query};
 pub(crate) const ALLOW: &str = r#"
 [plugins.allow.fixture-jobs]
 storage = [{ collection = "runs", verbs = ["read", "insert"] }]
+functions = ["job_record", "job_strict", "no_such_function"]
 "#;
 
 const JOBS: &str = "/service/execution/v1/jobs/";
@@ -447,11 +448,13 @@ fn jobs_wait_for_their_time() {
 }
 
 #[test]
-fn a_function_that_is_gone_is_waited_for_as_long_as_there_are_attempts() {
-    let host = Store::embedded().host(&SWIFT);
+fn a_function_that_is_gone_is_waited_for_and_costs_no_attempts() {
+    let mut flags = SWIFT.to_vec();
+    flags.extend(["--jobs-function-wait", "2s"]);
+    let host = Store::embedded().host(&flags);
     let api = host.server.api();
     let body =
-        json!({"args": ["gone"], "max_attempts": 2, "run_at": {"$date": "2030-01-01T00:00:00Z"}});
+        json!({"args": ["gone"], "max_attempts": 1, "run_at": {"$date": "2030-01-01T00:00:00Z"}});
     let job = enqueue(&api, "job_record", body);
     api.delete(&path(&job)).json();
     host.remove("fixture-jobs");
@@ -461,9 +464,29 @@ fn a_function_that_is_gone_is_waited_for_as_long_as_there_are_attempts() {
     }
     let retry = format!("{}retry/", path(&job));
     api.post(&retry, &json!({})).json();
+    let start = Instant::now();
+    let waits = loop {
+        let now = api.get(&path(&job)).json();
+        if now["error"].is_object() {
+            break now;
+        }
+        assert!(start.elapsed() < PATIENCE, "{now}");
+    };
+    assert_ne!(waits["state"], "dead");
+    assert_eq!(waits["error"]["code"], "not_found");
+    host.logged(&[
+        "the job waits for its function",
+        job["id"].as_str().unwrap(),
+    ]);
     let dead = becomes(&api, &job, "dead");
+    assert!(
+        start.elapsed() > Duration::from_secs(1),
+        "it was waited for"
+    );
     assert_eq!(dead["error"]["code"], "not_found");
-    assert_eq!(dead["attempts"], 2);
+    assert_eq!(dead["attempts"], 0);
+    // It comes back while another job waits for it.
+    api.post(&retry, &json!({})).json();
 
     host.deploy("fixture-jobs", &crate::guests::component("fixture-jobs"));
     let start = Instant::now();
@@ -474,8 +497,116 @@ fn a_function_that_is_gone_is_waited_for_as_long_as_there_are_attempts() {
     {
         assert!(start.elapsed() < PATIENCE, "the plugin does not come back");
     }
-    api.post(&retry, &json!({})).json();
-    becomes(&api, &job, "succeeded");
+    if api.get(&path(&job)).json()["state"] == "dead" {
+        api.post(&retry, &json!({})).json();
+    }
+    let over = becomes(&api, &job, "succeeded");
+    assert_eq!(over["attempts"], 1);
+}
+
+#[test]
+fn many_jobs_of_one_function_do_not_keep_others_waiting() {
+    let host = Store::embedded().host(&["--jobs-concurrency", "2"]);
+    let api = host.server.api();
+    let flood: Vec<Value> = (0..20)
+        .map(|n| {
+            enqueue(
+                &api,
+                "job_sleeps",
+                json!({"args": [format!("flood{n}"), 500]}),
+            )
+        })
+        .collect();
+    let other = enqueue(&api, "job_record", json!({"args": ["other"]}));
+    becomes(&api, &other, "succeeded");
+    let waiting = api.find(JOBS, &[("state", "waiting")]).json();
+    assert!(
+        waiting.as_array().unwrap().len() > 10,
+        "it was its turn before most of the flood: {waiting}"
+    );
+    for job in &flood {
+        api.delete(&path(job));
+    }
+}
+
+#[test]
+fn guests_enqueue_jobs_within_their_grants_and_see_no_others() {
+    let host = Store::embedded().host(&["--jobs-queue", "40"]);
+    let api = host.server.api();
+    let run = |function: &str, args: Value| {
+        let place = format!("/service/execution/v1/execute/{function}/");
+        api.post(&place, &json!({ "args": args }))
+    };
+    let id = run("job_enqueues", json!(["mine"])).json();
+    let job = json!({ "id": id });
+    let over = becomes(&api, &job, "succeeded");
+    assert_eq!(
+        (&over["source"], &over["max_attempts"], &over["function"]),
+        (&json!("plugin"), &json!(3), &json!("job_record"))
+    );
+    // For nobody, though the client that it served had the key.
+    let ran = runs(&api, "mine");
+    assert_eq!(
+        (&ran[0]["api_key"], &ran[0]["invocation"]),
+        (&json!(false), &id)
+    );
+    let seen = run("job_looks", json!([id])).json();
+    assert_eq!(
+        seen,
+        json!({"id": id, "function": "job_record", "state": "Succeeded", "attempts": 1,
+            "result": {"label": "mine", "extra": 7}, "failure": null})
+    );
+
+    // The same key is the same job, and one that is due later can be cancelled.
+    let later = run("job_enqueues", json!(["later", "k", 3_600_000])).json();
+    assert_eq!(run("job_enqueues", json!(["later", "k", 0])).json(), later);
+    assert_ne!(
+        run("job_enqueues", json!(["later", "l", 3_600_000])).json(),
+        later
+    );
+    let seen = run("job_looks", json!([later, true])).json();
+    assert_eq!(seen["state"], "Cancelled");
+    assert_eq!(runs(&api, "later").len(), 0);
+
+    // What a client has enqueued is none of its own.
+    let body = json!({"args": ["theirs"], "run_at": {"$date": "2030-01-01T00:00:00Z"}});
+    let theirs = enqueue(&api, "job_record", body);
+    for id in [&theirs["id"], &json!("0123"), &json!("")] {
+        assert_eq!(run("job_looks", json!([id])).json(), Value::Null);
+    }
+    let refused = run("job_looks", json!([theirs["id"], true]));
+    assert_ne!(refused.status, 200);
+    assert_eq!(api.get(&path(&theirs)).json()["state"], "waiting");
+
+    // What is not granted, not there, or does not fit.
+    for (function, args, told) in [
+        (
+            "job_large",
+            json!([1]),
+            "was not granted the function `job_large`",
+        ),
+        (
+            "no_such_function",
+            json!([]),
+            "there is no function of this name",
+        ),
+        (
+            "job_record",
+            json!({"label": "x"}),
+            "`args` is not a JSON array",
+        ),
+        ("job_record", json!(["x".repeat(1 << 20)]), "bytes together"),
+        ("job_record", json!("\u{0}"), "`args` is not a JSON array"),
+    ] {
+        let refused = run("job_enqueues_any", json!([function, args]));
+        refused.problem(422, "internal_error");
+        host.logged(&[told]);
+    }
+
+    // A quarter of the queue is the most that its code fills; clients find room.
+    let taken = run("job_floods", json!([50])).json().as_u64().unwrap();
+    assert!((5..=10).contains(&taken), "{taken}");
+    enqueue(&api, "job_record", json!({"args": ["room"]}));
 }
 
 #[test]

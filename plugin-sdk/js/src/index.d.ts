@@ -219,7 +219,7 @@ export interface Write {
   moment: "before" | "after";
   operation: "insert" | "update" | "upsert" | "replace" | "delete";
   collection: string;
-  caller: { kind: "api_key" } | { kind: "plugin"; plugin: string; users: { collection: string; id: Json }[] };
+  caller: { kind: "api_key"; key?: string } | { kind: "user"; users: { collection: string; id: Json }[] } | { kind: "plugin"; plugin: string; users: { collection: string; id: Json }[] };
   depth: number;
   documents?: Document[];
   filter?: Document;
@@ -343,6 +343,62 @@ export namespace config {
 export namespace execution {
   /** Calls a function and waits for its value. Its own failure is thrown as a {@link Problem}. */
   function call(name: string, args?: Json[], kwargs?: Document): any;
+}
+
+/** Has functions run later, as jobs: kept by the server, run at least once. Needs a grant: `functions = ["send_invoice"]`. */
+export namespace jobs {
+  interface Options {
+    /** Not before this time: a Date, or milliseconds since 1970. */
+    at?: Date | number;
+    /** How often it is tried, from 1 to 100; otherwise what the operator says. */
+    maxAttempts?: number;
+    /** 1 to 256 bytes. While the server keeps a job of this plugin's with the same function and key, it is the same job. */
+    key?: string;
+  }
+  interface Job {
+    /** 32 hex digits; the invocation id of every attempt. */
+    id: string;
+    function: string;
+    state: "waiting" | "running" | "succeeded" | "failed" | "dead" | "cancelled";
+    /** Attempts that were begun. */
+    attempts: number;
+    /** What the function has answered, where it has and the server keeps it. */
+    result?: any;
+    /** Why the last attempt came to nothing. */
+    failure: { code: string; message: string } | null;
+  }
+  /** Takes a job in; answers with its id. It runs for nobody: not for the client that is served now. */
+  function enqueue(name: string, args?: Json[], kwargs?: Document, options?: Options): string;
+  /** A job that this plugin has enqueued, or null. */
+  function get(id: string): Job | null;
+  /** Cancels a job that this plugin has enqueued. */
+  function cancel(id: string): void;
+}
+
+/** Mail, through the server's SMTP account. Needs a grant of whom to write to: `mail = ["@example.org"]`. */
+export namespace mail {
+  interface Options {
+    /** Who gets the answers. */
+    replyTo?: string;
+    /** 1 to 256 bytes. A letter of this plugin's with the same key is sent once within a day. */
+    key?: string;
+  }
+  /** Sends a letter to one address; answers with its id in the server's outbox. */
+  function send(to: string, subject: string, text: string, options?: Options & { html?: string }): string;
+  /** Sends what a template of the operator's makes of these values. */
+  function sendTemplate(to: string, template: string, values?: Document, options?: Options): string;
+}
+
+/** Payments through the server's account at Stripe. Needs a grant: `payment = ["checkout", "entitlements"]`. */
+export namespace payment {
+  /** Makes a Checkout session; answers with Stripe's, whose `url` is where the customer pays. The order is the body of `POST /service/payment/v1/checkout/`; the same key with the same order gives the same session. */
+  function checkout(order: Document, options?: { key?: string }): Document;
+  /** A Checkout session as it is at Stripe now. */
+  function session(id: string): Document;
+  /** What somebody (an email address, or a customer's id) has paid for. */
+  function entitlements(who: string): Document;
+  /** Whether somebody has paid for it: a price, product or lookup key, or what a payment's metadata names under `entitlement`. */
+  function isEntitled(who: string, what: string): boolean;
 }
 
 /** A key-value store of this plugin's own, durable and with a time to live, in seconds. Needs a grant: `kv = true`. */

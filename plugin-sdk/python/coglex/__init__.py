@@ -19,7 +19,7 @@ in (see `coglex.host`). So it loads without a server, where routes and functions
 can be tested; only what needs the server says that it is missing.
 """
 
-from . import auth, config, execution, kv, log, storage
+from . import auth, config, execution, jobs, kv, log, mail, payment, storage
 from .app import App, Cache, Guard, Rate, api_key, app, authenticated, role
 from .errors import Problem, ServerError, failure
 from .functions import Functions, Hook, Schedule, after, before, function, functions
@@ -51,8 +51,11 @@ __all__ = [
     "function",
     "functions",
     "id_text",
+    "jobs",
     "kv",
     "log",
+    "mail",
+    "payment",
     "role",
     "storage",
     "to_id",

@@ -51,6 +51,7 @@ pub(crate) struct Held {
 
 struct Waiting {
     id: String,
+    plugin: String,
     function: String,
     operations: Vec<Operation>,
     part: Arc<Part>,
@@ -84,6 +85,7 @@ impl Watch {
         for some in pairs.chunks(AT_ONCE) {
             let enqueued = join_all(some.iter().copied().map(async |(hook, part)| {
                 let new = NewJob {
+                    plugin: Some(hook.plugin.clone()),
                     args: part.arguments(None)?,
                     depth: self.depth,
                     ..NewJob::new(&hook.function, Source::Hook)
@@ -91,6 +93,7 @@ impl Watch {
                 let job = self.jobs.enqueue_held(new, HOLD).await?;
                 Ok::<_, Error>(Waiting {
                     id: job.id,
+                    plugin: hook.plugin.clone(),
                     function: hook.function.clone(),
                     operations: hook.operations.clone(),
                     part: Arc::clone(part),
@@ -216,6 +219,7 @@ impl Held {
                 // The write took longer than the job was held, and it has run before
                 // there was anything to see.
                 let new = NewJob {
+                    plugin: Some(waiting.plugin.clone()),
                     args,
                     depth: self.depth,
                     ..NewJob::new(&waiting.function, Source::Hook)

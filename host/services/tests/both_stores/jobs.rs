@@ -6,7 +6,7 @@ use std::time::Duration;
 use bson::{DateTime, doc};
 use coglex_services::jobs::schedules::Schedule;
 use coglex_services::jobs::{
-    Claim, JobError, JobQuery, JobSettings, NewJob, Outcome, Source, Standing, State,
+    Claim, JobError, JobQuery, JobSettings, Load, NewJob, Outcome, Source, Standing, State,
 };
 use coglex_services::schedule::Cron;
 use coglex_services::{Error, Jobs};
@@ -28,6 +28,10 @@ crate::on_both_stores!(
     jobs_are_listed_page_by_page,
     limits_are_held,
     what_is_no_job_does_not_stop_the_others,
+    plugins_and_functions_take_turns,
+    however_many_functions_have_jobs_all_are_run,
+    a_job_whose_function_is_gone_keeps_its_attempts,
+    the_code_of_one_plugin_fills_a_part_of_the_queue,
     schedules_begin_when_they_are_seen_first,
     a_missed_run_is_made_up_once_by_all_hosts,
     a_run_whose_job_is_forgotten_is_not_made_again,
@@ -506,8 +510,8 @@ async fn what_is_no_job_does_not_stop_the_others(store: Store) {
         &store,
         "_coglex_jobs",
         &[
-            doc! { "_id": "x", "at": past },
-            doc! { "_id": 7, "at": past },
+            doc! { "_id": "x", "at": past, "queue": "f" },
+            doc! { "_id": 7, "at": past, "queue": "f" },
         ],
     )
     .await
@@ -515,6 +519,128 @@ async fn what_is_no_job_does_not_stop_the_others(store: Store) {
     let id = id(&jobs, "f").await;
     assert_eq!(claim(&jobs).await.job.id, id);
     assert!(matches!(jobs.get("x").await, Err(Error::Unavailable(_))));
+}
+
+fn functions(claims: &[Claim]) -> Vec<&str> {
+    let functions = claims.iter().map(|claim| &*claim.job.function);
+    functions.collect()
+}
+
+async fn plugins_and_functions_take_turns(store: Store) {
+    let jobs = host(&store);
+    for _ in 0..12 {
+        id(&jobs, "a1").await;
+    }
+    for function in ["a2", "b1", "c1", "c1"] {
+        id(&jobs, function).await;
+    }
+    let plugin_of = |function: &str| match function {
+        "c1" => None,
+        function => Some(function[..1].to_owned()),
+    };
+    let beside = |limit, running: &[&str]| {
+        let running: Vec<String> = running
+            .iter()
+            .map(|&function| function.to_owned())
+            .collect();
+        let jobs = &jobs;
+        async move {
+            let load = Load::new(&plugin_of, running);
+            jobs.claim_beside(limit, load).await.unwrap()
+        }
+    };
+    let first = beside(1, &[]).await;
+    assert_eq!(functions(&first), ["a1"], "due longest");
+    // One of each plugin, and of `a` the function that has none yet.
+    let claims = beside(3, &["a1"]).await;
+    assert_eq!(functions(&claims), ["b1", "c1", "a2"]);
+    let claims = beside(2, &["a1", "b1", "c1", "a2"]).await;
+    assert_eq!(functions(&claims), ["c1", "a1"]);
+    // With no others there, one has all of the room.
+    let claims = beside(100, &["a1", "a1"]).await;
+    assert_eq!(functions(&claims), ["a1"; 10]);
+    assert!(beside(100, &[]).await.is_empty());
+}
+
+async fn however_many_functions_have_jobs_all_are_run(store: Store) {
+    const FUNCTIONS: usize = 70;
+    let jobs = host(&store);
+    for n in 0..FUNCTIONS {
+        id(&jobs, &format!("f{n:02}")).await;
+    }
+    let later = NewJob {
+        run_at: Some(DateTime::from_millis(1_900_000_000_000)),
+        ..new("a_later_one")
+    };
+    jobs.enqueue(later).await.unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..4 {
+        let claims = jobs.claim(30).await.unwrap();
+        seen.extend(functions(&claims).into_iter().map(str::to_owned));
+    }
+    assert_eq!(seen.len(), FUNCTIONS);
+    assert!(jobs.claim(30).await.unwrap().is_empty());
+}
+
+async fn a_job_whose_function_is_gone_keeps_its_attempts(store: Store) {
+    let jobs = host(&store);
+    let waits = id(&jobs, "gone").await;
+    let absent = Outcome::Absent(failure("not_found"));
+    let mut since = None;
+    for _ in 0..4 {
+        let claim = claim(&jobs).await;
+        assert_eq!((&claim.job.id, claim.job.attempts), (&waits, 1));
+        let settled = jobs.settle(&claim, &absent).await.unwrap();
+        assert_eq!(settled, Some(State::Waiting));
+        let job = jobs.get(&waits).await.unwrap();
+        assert_eq!((job.attempts, &job.error), (0, &Some(failure("not_found"))));
+        assert_eq!(job.absent, Some(*since.get_or_insert(job.absent.unwrap())));
+    }
+    // Where it is found, it is as if nothing had been.
+    let retry = Outcome::Retry(failure("function_trapped"));
+    jobs.settle(&claim(&jobs).await, &retry).await.unwrap();
+    let job = jobs.get(&waits).await.unwrap();
+    assert_eq!((job.attempts, job.absent), (1, None));
+    jobs.settle(&claim(&jobs).await, &retry).await.unwrap();
+
+    let settings = JobSettings {
+        function_wait: Duration::ZERO,
+        ..settings()
+    };
+    let jobs = Jobs::new(store.clone(), settings);
+    let dies = id(&jobs, "gone").await;
+    let settled = jobs.settle(&claim(&jobs).await, &absent).await.unwrap();
+    assert_eq!(settled, Some(State::Dead));
+    let dead = jobs.get(&dies).await.unwrap();
+    assert_eq!((dead.attempts, dead.error), (0, Some(failure("not_found"))));
+}
+
+async fn the_code_of_one_plugin_fills_a_part_of_the_queue(store: Store) {
+    let settings = JobSettings {
+        queue: 12,
+        ..settings()
+    };
+    let jobs = Jobs::new(store.clone(), settings);
+    let of = |owner: &str| NewJob {
+        owner: Some(owner.to_owned()),
+        ..NewJob::new("f", Source::Plugin)
+    };
+    for _ in 0..3 {
+        let job = jobs.enqueue(of("greedy")).await.unwrap();
+        assert_eq!(
+            (job.source, job.owner.as_deref()),
+            (Source::Plugin, Some("greedy"))
+        );
+        assert_eq!(jobs.get(&job.id).await.unwrap(), job);
+    }
+    let full = jobs.enqueue(of("greedy")).await;
+    assert!(matches!(full, Err(Error::Overloaded { .. })), "{full:?}");
+    jobs.enqueue(of("modest")).await.unwrap();
+    id(&jobs, "f").await;
+    // Another host counts them as well.
+    let other = Jobs::new(store.clone(), jobs.settings().clone());
+    let full = other.enqueue(of("greedy")).await;
+    assert!(matches!(full, Err(Error::Overloaded { .. })), "{full:?}");
 }
 
 fn schedule(cron: &str) -> (Schedule, Cron) {
