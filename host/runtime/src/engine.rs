@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
+    RegallocAlgorithm,
+};
 
 use crate::error::RuntimeError;
 
@@ -37,6 +40,23 @@ pub(crate) const NESTED: u32 = 64;
 /// An engine for `max_instances` calls at a time, and [`DESCRIBING`], [`IDLE`] and
 /// [`NESTED`] more guests, of `max_memory` bytes each.
 pub(crate) fn engine(max_instances: u32, max_memory: usize) -> Result<Engine, RuntimeError> {
+    let guests = max_instances.saturating_add(DESCRIBING + IDLE + NESTED);
+    let config = config(guests, max_memory);
+    Engine::new(&config).map_err(|error| RuntimeError::Engine(error.into()))
+}
+
+/// An engine that runs nothing, but compiles for [`engine`] with the same `max_memory`,
+/// in less time; see `tiers`.
+pub(crate) fn quick_compiler(max_memory: usize) -> Result<Engine, RuntimeError> {
+    let mut config = config(1, max_memory);
+    // Together they halve the time; either alone saves a quarter.
+    config
+        .cranelift_opt_level(OptLevel::None)
+        .cranelift_regalloc_algorithm(RegallocAlgorithm::SinglePass);
+    Engine::new(&config).map_err(|error| RuntimeError::Engine(error.into()))
+}
+
+fn config(guests: u32, max_memory: usize) -> Config {
     let mut config = Config::new();
     config
         // Guests are WASI 0.2. Leaving the component model's concurrency on, its
@@ -46,16 +66,14 @@ pub(crate) fn engine(max_instances: u32, max_memory: usize) -> Result<Engine, Ru
         .memory_init_cow(true)
         .parallel_compilation(true)
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(
-            max_instances,
-            max_memory,
+            guests, max_memory,
         )));
-    Engine::new(&config).map_err(|error| RuntimeError::Engine(error.into()))
+    config
 }
 
 /// Slots that are made once and reused, so that a fresh instance costs no
 /// `mmap` and few page faults.
-fn pool(max_instances: u32, max_memory: usize) -> PoolingAllocationConfig {
-    let guests = max_instances.saturating_add(DESCRIBING + IDLE + NESTED);
+fn pool(guests: u32, max_memory: usize) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(guests)
         .total_core_instances(guests.saturating_mul(CORE_INSTANCES))

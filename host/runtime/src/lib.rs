@@ -49,6 +49,7 @@ mod runtime;
 mod schema;
 mod state;
 pub mod testing;
+mod tiers;
 
 pub use ask::{Allow, Ask, PluginSecret, Policy};
 pub use budget::{Budget, BudgetOverrides};

@@ -47,7 +47,8 @@ impl Directory {
         let _ = self.0.set(find);
     }
 
-    fn find(&self, function: &str) -> Option<Plugin> {
+    /// The plugin that has a function now.
+    pub(crate) fn find(&self, function: &str) -> Option<Plugin> {
         self.0.get().and_then(|find| find(function))
     }
 }
@@ -237,7 +238,7 @@ impl Plugin {
             };
             let (args, kwargs) = function::check(info, args, kwargs).await?;
             let _place = hook_place(shared, wait).await?;
-            function::call_in(shared, pre, door, &function, args, kwargs, context).await
+            function::call_in(shared, &pre, &door, &function, args, kwargs, context).await
         });
         match task.join_next().await {
             Some(Ok(answer)) => answer,
@@ -272,6 +273,7 @@ pub(crate) fn slots() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(NESTED as usize))
 }
 
-fn is_json(text: &str, open: char) -> bool {
+/// Whether it is JSON that begins so.
+pub(crate) fn is_json(text: &str, open: char) -> bool {
     text.trim_start().starts_with(open) && serde_json::from_str::<IgnoredAny>(text).is_ok()
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use coglex_services::accounts::User;
 use coglex_services::caller::Credentials;
 use coglex_services::grants::Grants;
@@ -28,6 +29,7 @@ use crate::nested::Directory;
 use crate::reuse::Reuse;
 use crate::state::InstanceState;
 use crate::testing::Harness;
+use crate::tiers::Tier;
 
 /// A loaded plugin, cheap to clone. It never changes: a new file is a new
 /// plugin, and calls that run on the old one keep it alive.
@@ -41,9 +43,8 @@ pub(crate) struct Loaded {
     pub(crate) functions: Vec<FunctionInfo>,
     pub(crate) asked: Grants,
     pub(crate) granted: Grants,
-    pub(crate) pre: InstancePre<InstanceState>,
-    pub(crate) http: HttpDoor,
-    pub(crate) function: Option<functions::GuestIndices>,
+    /// Its code; replaced at most once, by better code of the same component.
+    pub(crate) tier: ArcSwap<Tier>,
 }
 
 /// What all calls of a plugin share.
@@ -157,7 +158,7 @@ impl Plugin {
 
     /// How it answers HTTP requests.
     pub fn door(&self) -> Door {
-        match self.0.http {
+        match self.0.tier.load().http {
             HttpDoor::None => Door::None,
             HttpDoor::Records(..) => Door::Records,
             HttpDoor::WasiHttp(_) => Door::WasiHttp,
@@ -199,9 +200,9 @@ impl Plugin {
         matched: RouteMatch,
         context: CallContext,
     ) -> Result<Response<ResponseBody>, CallError> {
-        let Loaded {
-            shared, pre, http, ..
-        } = &*self.0;
+        let shared = &self.0.shared;
+        let tier = self.0.tier.load_full();
+        let Tier { pre, http, .. } = &*tier;
         shared.counts.call();
         credentials::strip(request.headers_mut(), &shared.services.accounts);
         match http {
@@ -244,11 +245,16 @@ impl Plugin {
     ) -> Result<Result<String, Failure>, CallError> {
         let Loaded {
             shared,
-            pre,
             functions,
-            function: door,
+            tier,
             ..
         } = &*self.0;
+        let tier = tier.load_full();
+        let Tier {
+            pre,
+            function: door,
+            ..
+        } = &*tier;
         let info = functions.iter().find(|info| info.name == function);
         match (door, info) {
             (Some(door), Some(info)) => {
@@ -270,16 +276,17 @@ impl Plugin {
         function: &str,
     ) -> Option<(
         &Arc<Shared>,
-        &InstancePre<InstanceState>,
-        &functions::GuestIndices,
+        InstancePre<InstanceState>,
+        functions::GuestIndices,
         &FunctionInfo,
     )> {
         let loaded = &*self.0;
         let mut known = loaded.functions.iter();
         let info = known.find(|info| info.name == function)?;
-        let door = loaded.function.as_ref()?;
+        let tier = loaded.tier.load();
+        let door = tier.function.clone()?;
         loaded.shared.counts.call();
-        Some((&loaded.shared, &loaded.pre, door, info))
+        Some((&loaded.shared, tier.pre.clone(), door, info))
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use coglex_runtime::{Budget, Door, LoadError, Policy, Runtime, RuntimeSettings};
 
-use crate::support::{bytes, load, loaded, run, runtime, services};
+use crate::support::{Log, bytes, load, loaded, run, runtime, services};
 use crate::wat::{echo, runs};
 
 fn seven() -> String {
@@ -152,6 +152,47 @@ async fn compiled_code_is_kept_and_used_again() {
     // Used, so marked as used; and not written again beside itself.
     assert!(fs::metadata(file).unwrap().modified().unwrap() > before);
     assert_eq!(files(dir.path()).len(), 1);
+}
+
+/// Compiles quickly at first.
+fn quick(dir: &Path) -> Runtime {
+    let settings = RuntimeSettings {
+        cache_dir: Some(dir.join("compiled")),
+        quick_first: true,
+        max_instances: 4,
+        ..RuntimeSettings::default()
+    };
+    Runtime::new(settings, services()).unwrap()
+}
+
+/// On one thread, as the log is captured on it.
+#[tokio::test]
+async fn code_that_was_made_quickly_is_replaced_while_calls_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::capture();
+    let runtime = quick(dir.path());
+    let plugin = loaded(&runtime, &seven()).await;
+    assert!(files(dir.path()).is_empty(), "the quick code is not kept");
+    let start = std::time::Instant::now();
+    while !log.text().contains("its code has been compiled well") {
+        assert_eq!(run(&plugin).await.unwrap(), "7");
+        assert!(start.elapsed() < std::time::Duration::from_secs(60));
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_eq!(files(dir.path()).len(), 1);
+    assert_eq!(run(&plugin).await.unwrap(), "7");
+    // From there it is loaded at once, and there is nothing left to do better.
+    let plugin = loaded(&quick(dir.path()), &seven()).await;
+    assert_eq!(run(&plugin).await.unwrap(), "7");
+}
+
+#[tokio::test]
+async fn what_is_replaced_soon_is_compiled_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = quick(dir.path());
+    drop(loaded(&runtime, &seven()).await);
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    assert!(files(dir.path()).is_empty());
 }
 
 #[tokio::test]
