@@ -362,8 +362,16 @@ fn check_new(new: &NewKey, now: DateTime) -> Result<()> {
             );
         }
     }
-    if !grants.egress.is_empty() || !grants.secrets.is_empty() || grants.kv {
-        return wrong("`egress`, `secrets` and `kv` are for plugins, not for API keys");
+    let for_keys = Grants {
+        storage: grants.storage.clone(),
+        auth: grants.auth.clone(),
+        functions: grants.functions.clone(),
+        ..Grants::default()
+    };
+    if *grants != for_keys {
+        return wrong(
+            "the grants of an API key are `storage`, `auth` and `functions`; the others are for plugins",
+        );
     }
     if grants
         .storage

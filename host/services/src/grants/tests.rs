@@ -323,14 +323,17 @@ fn what_cannot_be_meant_is_refused() {
 fn a_condition_stands_for_who_calls() {
     let condition =
         condition(json!({"owner": "$caller.users", "tags": {"$in": ["$caller.users", "x"]}}));
-    let refused = condition.resolve(&[]).unwrap_err().to_string();
+    let refused = condition
+        .resolve(Subject::Users(&[]))
+        .unwrap_err()
+        .to_string();
     assert!(refused.contains("`users`"), "{refused}");
     let users = [
         ("admins".to_owned(), "root".into()),
         ("users".to_owned(), "ann".into()),
     ];
     assert_eq!(
-        condition.resolve(&users).unwrap(),
+        condition.resolve(Subject::Users(&users)).unwrap(),
         bson::doc! { "owner": "ann", "tags": { "$in": ["ann", "x"] } }
     );
 }
