@@ -281,3 +281,48 @@ fn what_was_answered_with_200_outlives_a_kill() {
     }
     assert!(sent > 0, "the kills came too early to mean anything");
 }
+
+#[test]
+fn two_hosts_of_one_database_count_an_event_once() {
+    let Some(address) = crate::mongodb::database_address() else {
+        return;
+    };
+    let database = format!("coglex_pay_hosts_{}", std::process::id());
+    let host = || {
+        Shop::start_in(tempfile::tempdir().unwrap(), |command| {
+            let uri = format!("mongodb://{address}/?directConnection=true");
+            command
+                .env("MONGODB_URI", uri)
+                .env("MONGODB_DATABASE", &database);
+        })
+    };
+    let (one, two) = (host(), host());
+    let events: Vec<Value> = (0..10)
+        .map(|n| active(&format!("evt_{n}"), now() - 100 + n))
+        .collect();
+    thread::scope(|scope| {
+        scope.spawn(|| events.iter().for_each(|event| drop(one.send(event).json())));
+        scope.spawn(|| {
+            events
+                .iter()
+                .rev()
+                .for_each(|event| drop(two.send(event).json()))
+        });
+    });
+    for shop in [&one, &two] {
+        let kept = shop.server.admin().get("/admin/v1/payment/events/").json();
+        let kept = kept.as_array().unwrap();
+        assert_eq!(kept.len(), events.len());
+        assert!(
+            kept.iter().all(|event| event["state"] == "done"),
+            "{kept:?}"
+        );
+        let known = shop.entitlements("cus_1");
+        assert_eq!(
+            known["subscriptions"].as_array().unwrap().len(),
+            1,
+            "{known}"
+        );
+        assert_eq!(known["active"], true);
+    }
+}

@@ -16,6 +16,7 @@ const ASKS: &str = r#"
 kv = true
 secrets = ["token"]
 auth = [{ collection = "users", verbs = ["lookup", "signup", "verify"] }]
+payment = ["checkout", "entitlements"]
 "#;
 
 /// A server that allows it to a plugin.
@@ -33,6 +34,7 @@ fn host(plugin: &str) -> Host {
             kv = true
             secrets = ["token"]
             auth = [{{ collection = "users", verbs = ["lookup", "signup", "verify"] }}]
+            payment = ["checkout", "entitlements"]
             "#
         ),
     )
@@ -61,6 +63,12 @@ fn capabilities_answer(api: &Client, root: &str) {
         kv,
         json!({"value": "x", "sums": [1, 3], "swapped": [true, false], "keys": ["a", "n"], "gone": [true, false], "none": null})
     );
+    // Nobody has paid at a server without an account at Stripe.
+    let payment = get("payment");
+    assert_eq!(
+        payment,
+        json!({"entitled": false, "active": false, "sale": "not-configured"})
+    );
     let accounts = get("accounts");
     assert_eq!(
         accounts,
@@ -80,7 +88,7 @@ fn of_a_javascript_guest() {
     write_js(
         project.path(),
         r#"
-        import { app, auth, config, kv } from "coglex";
+        import { app, auth, config, kv, payment } from "coglex";
         app.get("/js/log", () => { console.log("seen", { a: 1 }); return "logged"; });
         app.get("/js/throw", () => { throw new Error("the secret cause"); });
         app.get("/js/random", () => ({ number: Math.random(), uuid: crypto.randomUUID(), now: Date.now() / 1000 }));
@@ -105,6 +113,18 @@ fn of_a_javascript_guest() {
                 gone: [kv.remove("a"), kv.remove("a")],
                 none: kv.get("a"),
             };
+        });
+        app.get("/js/payment", () => {
+            const entitled = payment.isEntitled("ann@example.com", "gold");
+            const { active } = payment.entitlements("ann@example.com");
+            try {
+                payment.checkout({
+                    success_url: "https://shop.example/", cancel_url: "https://shop.example/",
+                    email: "ann@example.com", linedata: [{ price: "price_1", quantity: 1 }],
+                });
+            } catch (error) {
+                return { entitled, active, sale: error.kind };
+            }
         });
         app.get("/js/accounts", () => {
             auth.signUp("users", "ann", "correct horse", { name: "Ann" });
@@ -156,7 +176,7 @@ import socket
 import time
 import uuid
 
-from coglex import ServerError, app, auth, config, kv
+from coglex import ServerError, app, auth, config, kv, payment
 
 
 @app.get("/py/print")
@@ -202,6 +222,19 @@ def keys_and_values(request):
         "gone": [kv.delete("a"), kv.delete("a")],
         "none": kv.get("a"),
     }
+
+
+@app.get("/py/payment")
+def payments(request):
+    entitled = payment.is_entitled("ann@example.com", "gold")
+    active = payment.entitlements("ann@example.com")["active"]
+    try:
+        payment.checkout({
+            "success_url": "https://shop.example/", "cancel_url": "https://shop.example/",
+            "email": "ann@example.com", "linedata": [{"price": "price_1", "quantity": 1}],
+        })
+    except ServerError as error:
+        return {"entitled": entitled, "active": active, "sale": error.kind}
 
 
 @app.get("/py/accounts")

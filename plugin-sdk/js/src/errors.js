@@ -62,8 +62,8 @@ export function calling(work) {
     const payload = error?.payload;
     const { tag, val } = typeof payload === "string" ? { tag: payload } : (payload ?? {});
     if (typeof tag !== "string") throw error;
-    // What a function says of itself is for whoever called it.
-    if (tag === "failure" && val !== null && typeof val === "object") throw new Problem(422, val.message, val.code);
+    // What a function, or a bank, says of itself is for whoever called it.
+    if ((tag === "failure" || tag === "refused") && val !== null && typeof val === "object") throw new Problem(422, val.message, val.code);
     throw new ServerError(tag, typeof val === "string" ? val : "");
   }
 }

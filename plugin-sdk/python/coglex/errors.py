@@ -76,8 +76,8 @@ def calling(work: Callable[[], Any]) -> Any:
         if variant != "Error" or not name:
             raise
         value = getattr(case, "value", None)
-        if name == "Failure":
-            # What a function says of itself is for whoever called it.
+        if name in ("Failure", "Refused"):
+            # What a function, or a bank, says of itself is for whoever called it.
             raise Problem(422, value.message, value.code) from None
         kind = re.sub(r"(?<!^)([A-Z])", r"-\1", name).lower()
         raise ServerError(kind, value if isinstance(value, str) else "") from None
