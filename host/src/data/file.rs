@@ -1,14 +1,18 @@
 //! The embedded store as a file: backup, restore, check.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use coglex_docstore::model::CheckReport;
 use coglex_docstore::{Options, Store, offline};
+use coglex_services::Documents;
+use coglex_services::documents::DocumentLimits;
 
 use super::progress::{Progress, count, say, size};
 use super::refuse_in_use;
 use crate::config::{self, Config};
+use crate::files;
 
 /// Copies the store to a file.
 pub(crate) fn backup(config: &Config, target: &Path, force: bool) -> anyhow::Result<()> {
@@ -69,7 +73,7 @@ pub(crate) fn check(config: &Config, repair: bool) -> anyhow::Result<()> {
     let report = offline::check(&path)?;
     print(&path, &report)?;
     if report.problems.is_empty() {
-        return Ok(());
+        return check_files(config, repair);
     }
     if !repair {
         bail!(
@@ -83,7 +87,44 @@ pub(crate) fn check(config: &Config, repair: bool) -> anyhow::Result<()> {
     if !report.problems.is_empty() {
         bail!("the store is still damaged: restore a backup");
     }
-    Ok(())
+    check_files(config, repair)
+}
+
+/// Looks for bytes of files that no document stands for, and removes them with
+/// `repair`. A server that is running does that by itself.
+fn check_files(config: &Config, repair: bool) -> anyhow::Result<()> {
+    let path = config.store_path();
+    if !config.files_dir().is_dir() || offline::is_in_use(&path)? {
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start")?;
+    let store =
+        Arc::new(Store::open(&path, Options::default()).context("the store cannot be opened")?);
+    let documents = Documents::new(store.clone(), DocumentLimits::default());
+    let report = runtime.block_on(async {
+        let report = files::check(config, documents, !repair).await;
+        store.close().await;
+        report.context("the files cannot be checked")
+    })?;
+    let Some(report) = report else {
+        return Ok(());
+    };
+    let left = match (report.orphans, repair) {
+        (0, _) => "no left-overs of uploads".to_owned(),
+        (some, true) => format!("{} of uploads removed", count(some, "left-over")),
+        (some, false) => format!(
+            "{} of uploads, which the next start removes",
+            count(some, "left-over")
+        ),
+    };
+    say(&format!(
+        "{}: {}, {left}",
+        config.files_dir().display(),
+        count(report.blobs, "blob")
+    ))
 }
 
 fn rebuild(path: &Path) -> anyhow::Result<()> {

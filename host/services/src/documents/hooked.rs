@@ -4,7 +4,7 @@
 use bson::{Bson, Document};
 
 use super::scope::Scope;
-use super::{Documents, encoded, identified, rules};
+use super::{Documents, add_hidden, encoded, identified, rules};
 use crate::error::{Error, Result};
 use crate::hooks::{Done, Held, Watch, Write};
 use crate::storage::{Change, Update};
@@ -20,6 +20,7 @@ impl Documents {
         scope: &Scope<'_>,
         collection: &str,
         documents: Vec<Document>,
+        hidden: Option<Document>,
     ) -> Result<Vec<Bson>> {
         if documents.is_empty() {
             return Ok(Vec::new());
@@ -45,7 +46,15 @@ impl Documents {
             if changed {
                 scope.meets(document, limits)?;
             }
-            raw.push(encoded(document, limits.document_bytes)?);
+            // After the hooks, which are not shown it, and do not change it.
+            raw.push(match &hidden {
+                None => encoded(document, limits.document_bytes)?,
+                hidden => {
+                    let mut document = document.clone();
+                    add_hidden(&mut document, hidden.as_ref());
+                    encoded(&document, limits.document_bytes)?
+                }
+            });
         }
         let held = watch.hold(&write).await?;
         let inserted = self.store.insert(collection, raw).await;

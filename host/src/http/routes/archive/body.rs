@@ -2,8 +2,8 @@
 //! how much of them is in memory.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,6 +17,12 @@ use crate::http::error::ApiError;
 
 /// Bytes that are handed on before the reader has to look at them.
 const AT_ONCE: usize = 256 << 10;
+
+/// Bytes that are still read of a request that was refused.
+const DRAINED: usize = 16 << 20;
+
+/// How long they may take.
+const DRAINING: Duration = Duration::from_secs(2);
 
 /// Why a body did not come to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -137,6 +143,42 @@ impl Stream for Pieces {
                 }
             }
         }
+    }
+}
+
+/// A body that a parser reads, and that can be taken from it again.
+#[derive(Clone)]
+pub(super) struct Shared(Arc<Mutex<Pieces>>);
+
+impl Shared {
+    /// Shares a body.
+    pub(super) fn new(pieces: Pieces) -> Self {
+        Self(Arc::new(Mutex::new(pieces)))
+    }
+
+    /// Reads on for a while after the request was refused: an answer to a client
+    /// that is still sending is lost when the connection is closed under it.
+    pub(super) async fn drain(mut self) {
+        let mut left = DRAINED;
+        let draining = async {
+            while let Some(Ok(piece)) = self.next().await {
+                left = left.saturating_sub(piece.len());
+                if left == 0 {
+                    break;
+                }
+            }
+        };
+        // Whoever takes longer does not get to know.
+        let _ = tokio::time::timeout(DRAINING, draining).await;
+    }
+}
+
+impl Stream for Shared {
+    type Item = Result<Bytes, BodyError>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut pieces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Pin::new(&mut *pieces).poll_next(context)
     }
 }
 

@@ -9,7 +9,7 @@ use coglex_services::caller::Credentials;
 use http::header;
 use multer::{Field, Multipart};
 
-use super::body::{Allowance, BodyError, Pieces};
+use super::body::{Allowance, BodyError, Pieces, Shared};
 use super::owner;
 use super::sign::{UrlParams, writer};
 use crate::app::AppState;
@@ -58,13 +58,31 @@ pub(crate) async fn upload(
     let allowance = Allowance::unlimited();
     let patience = state.config.server.body_timeout;
     let pieces = Pieces::new(request.into_body(), patience, allowance.clone());
-    let mut parts = Multipart::new(pieces, boundary);
+    let body = Shared::new(pieces);
+    let parts = Multipart::new(body.clone(), boundary);
+    let received = receive(&state, &caller, &collection, new, parts, &allowance).await;
+    if received.is_err() {
+        allowance.set(u64::MAX);
+        body.drain().await;
+    }
+    received.map(Json)
+}
+
+/// Reads the parts; answers with the reference of the file that was among them.
+async fn receive(
+    state: &AppState,
+    caller: &Caller,
+    collection: &str,
+    mut new: NewFile,
+    mut parts: Multipart<'static>,
+    allowance: &Allowance,
+) -> Result<String, ApiError> {
     let mut upload: Option<Upload> = None;
     for _ in 0..MOST_PARTS {
         allowance.set(HEAD);
         let Some(mut part) = parts.next_field().await.map_err(unreadable)? else {
             return match upload {
-                Some(upload) => Ok(Json(upload.finish().await?)),
+                Some(upload) => Ok(upload.finish().await?),
                 None => Err(no_file()),
             };
         };
@@ -78,7 +96,7 @@ pub(crate) async fn upload(
         }
         allowance.set(u64::MAX);
         let new = described(std::mem::take(&mut new), &part)?;
-        let begun = state.archive.begin(&caller, &collection, new).await?;
+        let begun = state.archive.begin(caller, collection, new).await?;
         let begun = upload.insert(begun);
         while let Some(bytes) = part.chunk().await.map_err(unreadable)? {
             begun.write(bytes).await?;
