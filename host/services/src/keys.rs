@@ -32,7 +32,7 @@ use subtle::ConstantTimeEq as _;
 use crate::caller::KeyCaller;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::grants::{Grants, Verb};
+use crate::grants::{Grants, PaymentVerb, Verb};
 use crate::json::invalid_bson;
 use crate::storage::{Change, DocumentStore, Find, Update};
 
@@ -366,11 +366,12 @@ fn check_new(new: &NewKey, now: DateTime) -> Result<()> {
         storage: grants.storage.clone(),
         auth: grants.auth.clone(),
         functions: grants.functions.clone(),
+        payment: grants.payment.clone(),
         ..Grants::default()
     };
     if *grants != for_keys {
         return wrong(
-            "the grants of an API key are `storage`, `auth` and `functions`; the others are for plugins",
+            "the grants of an API key are `storage`, `auth`, `functions` and `payment`; the others are for plugins",
         );
     }
     if grants
@@ -379,6 +380,9 @@ fn check_new(new: &NewKey, now: DateTime) -> Result<()> {
         .any(|grant| grant.verbs.contains(&Verb::Hook))
     {
         return wrong("`hook` is for plugins, not for API keys");
+    }
+    if grants.payment.contains(&PaymentVerb::Events) {
+        return wrong("`events` is for plugins, not for API keys");
     }
     if *grants == Grants::default() && routes.is_empty() {
         return wrong("the key covers nothing: give it `grants` or `routes`");

@@ -454,5 +454,8 @@ fn a_scoped_key_does_what_it_covers_and_has_idempotency_keys_of_its_own() {
     );
     let refund = json!({"payment_intent": "pi_1"});
     post(&till, "/service/payment/v1/refund/", &refund).problem(403, "forbidden");
+    let listener = json!({"name": "ear", "grants": {"payment": ["events"]}});
+    api.post("/service/auth/v1/keys/", &listener)
+        .problem(400, "invalid_input");
     post(&key(&["entitlements"]), CHECKOUT, &body).problem(403, "forbidden");
 }
