@@ -150,11 +150,12 @@ pub(crate) fn verify(
         return Err("its subject is none");
     }
     let (now, leeway) = (expected.now as f64, LEEWAY as f64);
-    if !(claims.exp + leeway > now) {
+    // JSON has no number that is none.
+    if claims.exp + leeway <= now {
         return Err("it has expired");
     }
     let starts = claims.iat.into_iter().chain([claims.nbf.unwrap_or(0.0)]);
-    if starts.into_iter().any(|start| !(start <= now + leeway)) {
+    if starts.into_iter().any(|start| start > now + leeway) {
         return Err("it is from the future");
     }
     let nonce = claims.nonce.as_deref().unwrap_or_default();

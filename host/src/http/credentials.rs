@@ -286,6 +286,28 @@ mod tests {
     }
 
     #[test]
+    fn a_flow_is_found_by_its_state_and_is_no_session() {
+        let state = "abcdefghijklmnop-rest_of_it";
+        for secure in [false, true] {
+            let cookie = set_flow_cookie(state, "sealed", 600, secure, true).unwrap();
+            let cookie = cookie.to_str().unwrap();
+            let sent = cookie.split(';').next().unwrap();
+            let mut headers = HeaderMap::new();
+            headers.insert("cookie", format!("a=b; {sent}").parse().unwrap());
+            let found = |state: &str, secure| flow_cookie(&headers, state, secure);
+            assert_eq!(found(state, secure).as_deref(), Some("sealed"));
+            assert_eq!(found(state, !secure), None);
+            assert_eq!(found("another-of-the-same-length", secure), None);
+            assert_eq!(found("short", secure), None);
+            assert_eq!(cookie.contains("SameSite=None; Secure"), secure, "{cookie}");
+            let realm = session_cookie(sent, secure).map(|(realm, _)| realm);
+            assert!(realm.is_some_and(|realm| realm.starts_with('$')));
+        }
+        assert_eq!(set_flow_cookie("a;b=cdefghijklmnop", "x", 1, true, false), None);
+        assert_eq!(set_flow_cookie("ääääääääääääääää", "x", 1, true, false), None);
+    }
+
+    #[test]
     fn over_https_only_cookies_of_this_very_host_count() {
         let mut headers = HeaderMap::new();
         let both = "coglex_users=theirs; __Host-coglex_users=ours";

@@ -607,7 +607,12 @@ fn people_may_say_no_and_their_codes_count_once() {
     let server = server("http://127.0.0.1:1", &people.issuer, |_| {});
     let go = |who: &str| {
         let away = begin(&server, "people", &[]);
-        let url = agree_as(&away.url, who);
+        let mut url = agree_as(&away.url, who);
+        if who.is_empty() {
+            // It forgets the state, which it has to send (RFC 6749, section 4.1.2.1).
+            let state = away.url.split_once("state=").unwrap().1;
+            url = format!("{url}&state={}", state.split('&').next().unwrap());
+        }
         (url.clone(), told(&back(&url, &away.cookie), PAGE))
     };
     assert_eq!(go("").1, ("error".into(), "access_denied".into()));

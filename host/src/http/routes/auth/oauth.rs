@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use super::totp::optional_text;
 use super::{private, signed_in, text};
 use crate::app::AppState;
+use crate::http::audit::Noted;
 use crate::http::credentials::{flow_cookie, set_flow_cookie};
 use crate::http::error::ApiError;
 use crate::http::extract::{JsonBody, Path, read_body};
@@ -134,6 +135,7 @@ pub(crate) async fn callback(
 /// `POST oauth/<c>/exchange`: trades the code that a page was given; answers as a
 /// sign-in does.
 pub(crate) async fn exchange(
+    noted: Noted,
     State(state): State<AppState>,
     Path(realm): Path<String>,
     client: Client,
@@ -143,7 +145,9 @@ pub(crate) async fn exchange(
     let verifier = optional_text(&mut body, "code_verifier")?;
     let accounts = &state.services.accounts;
     let opened = accounts.exchange_oauth(&realm, &code, verifier.as_deref(), &client);
-    signed_in(&state, &realm, opened.await?)
+    let opened = opened.await?;
+    noted.subject(&opened.user.key);
+    signed_in(&state, &realm, opened)
 }
 
 /// `GET oauth/<c>/identities`: the identities of who is signed in.

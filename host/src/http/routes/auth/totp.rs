@@ -11,6 +11,7 @@ use coglex_services::caller::Credentials;
 
 use super::{private, signed_in, text};
 use crate::app::AppState;
+use crate::http::audit::Noted;
 use crate::http::error::ApiError;
 use crate::http::extract::{AdminKey, JsonBody, Path};
 use crate::http::routes::json_value;
@@ -102,6 +103,7 @@ pub(crate) async fn disable(
 /// `POST totp/<c>/signin`: the second step of a sign-in; answers as the first does for
 /// users without a second factor.
 pub(crate) async fn sign_in(
+    noted: Noted,
     State(state): State<AppState>,
     Path(realm): Path<String>,
     client: Client,
@@ -111,7 +113,9 @@ pub(crate) async fn sign_in(
     let code = text(&mut body, "_code")?;
     let accounts = &state.services.accounts;
     let opened = accounts.answer_challenge(&realm, &challenge, &code, &client);
-    signed_in(&state, &realm, opened.await?)
+    let opened = opened.await?;
+    noted.subject(&opened.user.key);
+    signed_in(&state, &realm, opened)
 }
 
 /// `DELETE /admin/v1/auth/totp/<c>/<id>`: takes a user's second factor out of use, who
