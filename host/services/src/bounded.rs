@@ -33,7 +33,7 @@ mod tests {
     fn what_is_over_gives_way_and_then_the_first() {
         let seconds = Duration::from_secs;
         let mut map: HashMap<u64, Duration> = (1..=4).map(|n| (n, seconds(n))).collect();
-        let mut room = |map: &mut HashMap<u64, Duration>, id, now| {
+        let room = |map: &mut HashMap<u64, Duration>, id, now| {
             make_room(map, 4, id, |at| *at <= seconds(now), |at| *at);
             let mut left: Vec<u64> = map.keys().copied().collect();
             left.sort_unstable();

@@ -49,7 +49,21 @@ enum Rule {
     /// With all of them.
     All,
     /// With those that meet it.
-    Where(Condition, Document),
+    Where(Box<Filter>),
+}
+
+/// The filter of a rule, as it was written and as it is asked.
+#[derive(Debug, Clone)]
+struct Filter {
+    written: Document,
+    condition: Condition,
+}
+
+impl Filter {
+    fn new(written: Document) -> Result<Box<Self>> {
+        let condition = Condition::rule(written.clone())?;
+        Ok(Box::new(Self { written, condition }))
+    }
 }
 
 impl Rule {
@@ -58,17 +72,19 @@ impl Rule {
         Ok(match (self, other) {
             (Rule::Nobody, _) | (_, Rule::Nobody) => Rule::Nobody,
             (Rule::All, one) | (one, Rule::All) => one.clone(),
-            (Rule::Where(one, _), Rule::Where(other, _)) if one == other => self.clone(),
-            (Rule::Where(_, one), Rule::Where(_, other)) => {
-                let both = doc! { "$and": [one.clone(), other.clone()] };
-                Rule::Where(Condition::rule(both.clone())?, both)
+            (Rule::Where(one), Rule::Where(other)) if one.condition == other.condition => {
+                self.clone()
+            }
+            (Rule::Where(one), Rule::Where(other)) => {
+                let both = [one.written.clone(), other.written.clone()];
+                Rule::Where(Filter::new(doc! { "$and": both.to_vec() })?)
             }
         })
     }
 
     fn condition(&self) -> Option<&Condition> {
         match self {
-            Rule::Where(condition, _) => Some(condition),
+            Rule::Where(filter) => Some(&filter.condition),
             Rule::Nobody | Rule::All => None,
         }
     }

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use bson::{Bson, Document};
 
-use super::{MAX_REALMS, RealmRules, Rule};
+use super::{Filter, MAX_REALMS, RealmRules, Rule};
 use crate::documents::check_collection;
 use crate::error::{Error, Result};
-use crate::grants::{Condition, Fields};
+use crate::grants::Fields;
 
 /// Nesting of rules, with what is around a filter.
 pub(super) const MAX_DEPTH: usize = 24;
@@ -80,10 +80,7 @@ fn rule(name: &str, value: &Bson) -> Result<Rule> {
     match value {
         Bson::Boolean(true) => Ok(Rule::All),
         Bson::Boolean(false) | Bson::Null => Ok(Rule::Nobody),
-        Bson::Document(filter) => {
-            let condition = Condition::rule(filter.clone())?;
-            Ok(Rule::Where(condition, filter.clone()))
-        }
+        Bson::Document(filter) => Filter::new(filter.clone()).map(Rule::Where),
         _ => Err(Error::Invalid(format!(
             "`{name}` must be a filter, true or false"
         ))),
