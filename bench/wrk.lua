@@ -1,11 +1,18 @@
 -- For wrk, by `cargo xtask bench`: sends BENCH_BODY as JSON by POST when it is
--- set, puts the id of one of BENCH_ROWS rows where the path says ROW, or gets the
+-- set, or the file BENCH_BODY_FILE as BENCH_TYPE, puts the id of one of BENCH_ROWS rows where the path says ROW, or gets the
 -- lines of BENCH_PATHS in turns, and prints one line that a program can read.
 
 if os.getenv("BENCH_BODY") then
   wrk.method = "POST"
   wrk.body = os.getenv("BENCH_BODY")
   wrk.headers["Content-Type"] = "application/json"
+end
+if os.getenv("BENCH_BODY_FILE") then
+  local file = assert(io.open(os.getenv("BENCH_BODY_FILE"), "rb"))
+  wrk.method = "POST"
+  wrk.body = file:read("*a")
+  wrk.headers["Content-Type"] = os.getenv("BENCH_TYPE")
+  file:close()
 end
 if os.getenv("BENCH_KEY") then
   wrk.headers["X-API-Key"] = os.getenv("BENCH_KEY")

@@ -9,6 +9,7 @@
 //! with the load generator.
 
 mod accounts;
+mod files;
 pub(crate) mod fleet;
 mod gateway;
 pub(crate) mod http;
@@ -44,6 +45,8 @@ enum Part {
     Storage,
     /// Sign-ins beside PocketBase's, and what readers feel of a storm of them
     Accounts,
+    /// Downloads beside nginx and PocketBase, uploads beside PocketBase
+    Files,
 }
 
 #[derive(clap::Args)]
@@ -97,6 +100,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     }
     if wanted(Part::Accounts) {
         accounts::run(options, &release, scratch.path())?;
+    }
+    if wanted(Part::Files) {
+        files::run(options, &release, scratch.path())?;
     }
     Ok(())
 }

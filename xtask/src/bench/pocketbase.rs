@@ -102,6 +102,15 @@ impl PocketBase {
             .context("PocketBase gave no id of the user")
     }
 
+    /// Makes a collection of files that anybody may read and add to.
+    pub(super) fn create_files(&self, name: &str, field: &str, most: usize) -> anyhow::Result<()> {
+        let body = format!(
+            r#"{{"name": "{name}", "type": "base", "listRule": "", "viewRule": "", "createRule": "",
+                "fields": [{{"name": "{field}", "type": "file", "maxSelect": 1, "maxSize": {most}}}]}}"#
+        );
+        self.send("POST", "/api/collections", &body)
+    }
+
     /// Inserts records in one batch.
     pub(super) fn insert(&self, collection: &str, records: &[String]) -> anyhow::Result<()> {
         self.send("POST", "/api/batch", &batch(collection, records))

@@ -1,5 +1,6 @@
 //! The load generator wrk, told by `bench/wrk.lua` what to send.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ pub(crate) struct Load {
     path: String,
     key: Option<&'static str>,
     body: Option<String>,
+    body_file: Option<(PathBuf, String)>,
     rows: Option<u32>,
     paths: Vec<String>,
     connections: u32,
@@ -50,6 +52,7 @@ impl Load {
             path: path.to_owned(),
             key: None,
             body: None,
+            body_file: None,
             rows: None,
             paths: Vec::new(),
             connections,
@@ -68,6 +71,14 @@ impl Load {
     pub(crate) fn body(self, body: impl Into<String>) -> Self {
         Self {
             body: Some(body.into()),
+            ..self
+        }
+    }
+
+    /// Posts a file as this media type.
+    pub(crate) fn body_file(self, file: &Path, media_type: &str) -> Self {
+        Self {
+            body_file: Some((file.to_owned(), media_type.to_owned())),
             ..self
         }
     }
@@ -113,6 +124,10 @@ impl Load {
         .envs(self.key.map(|key| ("BENCH_KEY", key)))
         .envs(self.body.as_ref().map(|body| ("BENCH_BODY", body)))
         .envs(self.rows.map(|rows| ("BENCH_ROWS", rows.to_string())));
+        if let Some((file, media_type)) = &self.body_file {
+            wrk.env("BENCH_BODY_FILE", file);
+            wrk.env("BENCH_TYPE", media_type);
+        }
         if !self.paths.is_empty() {
             wrk.env("BENCH_PATHS", self.paths.join("\n"));
         }
