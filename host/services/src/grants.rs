@@ -7,6 +7,7 @@
 
 mod condition;
 mod egress;
+mod mail;
 mod payment;
 mod storage;
 
@@ -97,6 +98,9 @@ pub struct Grants {
     /// What may be done with payments.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub payment: Vec<PaymentVerb>,
+    /// Who may be written to: addresses, domains (`@example.org`), or `*`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mail: Vec<String>,
 }
 
 /// Grants as they are written, before they are checked.
@@ -110,6 +114,7 @@ struct Unchecked {
     secrets: Vec<String>,
     kv: bool,
     payment: Vec<PaymentVerb>,
+    mail: Vec<String>,
 }
 
 impl TryFrom<Unchecked> for Grants {
@@ -117,6 +122,7 @@ impl TryFrom<Unchecked> for Grants {
 
     fn try_from(written: Unchecked) -> Result<Self, String> {
         storage::check(&written.storage)?;
+        mail::check(&written.mail)?;
         Ok(Self {
             storage: written.storage,
             egress: written.egress,
@@ -125,6 +131,7 @@ impl TryFrom<Unchecked> for Grants {
             secrets: written.secrets,
             kv: written.kv,
             payment: written.payment,
+            mail: written.mail,
         })
     }
 }
@@ -142,6 +149,7 @@ impl Grants {
             secrets: intersect_names(&self.secrets, &allowed.secrets),
             kv: self.kv && allowed.kv,
             payment: payment::intersect(&self.payment, &allowed.payment),
+            mail: mail::intersect(&self.mail, &allowed.mail),
         }
     }
 
@@ -203,6 +211,11 @@ impl Grants {
     /// Whether this may be done with payments.
     pub fn allows_payment(&self, verb: PaymentVerb) -> bool {
         self.payment.contains(&verb)
+    }
+
+    /// Whether mail may be sent to this address.
+    pub fn allows_mail(&self, address: &str) -> bool {
+        mail::allows(&self.mail, address)
     }
 
     /// Whether the function may be called.
@@ -308,6 +321,7 @@ impl fmt::Display for Grants {
         parts.extend(self.secrets.iter().map(|name| format!("secret {name}")));
         parts.extend(self.kv.then(|| "kv".to_owned()));
         parts.extend(self.payment.iter().map(|verb| format!("payment: {verb}")));
+        parts.extend(self.mail.iter().map(|who| format!("mail to {who}")));
         match parts.as_slice() {
             [] => f.write_str("nothing"),
             parts => f.write_str(&parts.join("; ")),

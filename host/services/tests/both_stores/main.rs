@@ -18,6 +18,7 @@ mod conformance;
 mod delegated;
 mod differential;
 mod documents;
+mod flows;
 mod hooks;
 mod jobs;
 mod keys;
