@@ -7,8 +7,9 @@ use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::api::{self, lines_of, text};
+use crate::api::text;
 use crate::objects;
+use crate::orders::{self, lines_of};
 use crate::reply::Reply;
 use crate::state::{Shared, State};
 use crate::{form, subscriptions, webhook};
@@ -130,7 +131,7 @@ fn complete(state: &mut State, url: &str, session: &Value, email: Option<&str>) 
         Some(known) => Some(known.to_owned()),
         // A payment needs none.
         None if !subscribes => None,
-        None => Some(api::new_customer(
+        None => Some(orders::new_customer(
             state,
             objects::customer(email, None, json!({})),
         )),

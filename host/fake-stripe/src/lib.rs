@@ -14,6 +14,10 @@
 //! everything in memory, and believes every key that starts with `sk_test_` or
 //! `rk_test_`. It does not know Coglex.
 
+#![allow(
+    clippy::indexing_slicing,
+    reason = "of JSON: what is absent reads as null, and what is written to is an object"
+)]
 #![recursion_limit = "512"] // whole objects in one `json!` each
 
 mod api;
@@ -21,6 +25,7 @@ mod checkout;
 mod control;
 mod form;
 mod objects;
+mod orders;
 mod portal;
 mod reply;
 mod state;

@@ -6,9 +6,10 @@ use axum::extract::{Path, State as Part};
 use axum::response::{Html, IntoResponse as _, Response};
 use serde_json::{Value, json};
 
-use crate::api::{lines, metadata, required, text};
+use crate::api::{metadata, required, text};
 use crate::checkout::{escape, layout};
 use crate::objects::{self, Line};
+use crate::orders::lines;
 use crate::reply::{Answer, Reply};
 use crate::state::{Shared, State, now};
 use crate::webhook;

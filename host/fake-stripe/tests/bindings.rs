@@ -8,6 +8,7 @@
 
 use std::net::Ipv4Addr;
 
+use axum::http::HeaderMap;
 use coglex_fake_stripe::{Endpoint, FakeStripe, sign};
 use serde_json::{Value, json};
 use stripe::{Client, ClientBuilder, IdempotencyKey, RequestStrategy, StripeError, StripeRequest};
@@ -236,7 +237,7 @@ async fn events_are_signed_so_that_the_bindings_believe_them() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
     let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
-    let receive = move |headers: axum::http::HeaderMap, body: String| {
+    let receive = move |headers: HeaderMap, body: String| {
         let signature = headers["stripe-signature"].to_str().unwrap().to_owned();
         sender.send((signature, body)).unwrap();
         async {}
