@@ -497,6 +497,29 @@ fn only_the_browser_that_left_comes_back_and_only_to_our_pages() {
     // Nothing of that has used it up.
     assert_eq!(told(&back(&url, &away.cookie), PAGE).0, "_code");
 
+    // Some providers have the browser post what others have it ask.
+    let posted = begin(&server, "mock", &[]);
+    let url = agree(&posted.url);
+    let (path, form) = url.split_once('?').unwrap();
+    let post = |cookie: &str| {
+        let request = http().post(path).body(form.to_owned());
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        request.header("cookie", cookie).reply()
+    };
+    post(&other.cookie).problem(400, "oauth_state_invalid");
+    assert_eq!(told(&post(&posted.cookie), PAGE).0, "_code");
+    // Of two answers it cannot be said which is meant.
+    let twice = begin(&server, "mock", &[]);
+    let url = agree(&twice.url);
+    let state = url
+        .split_once("state=")
+        .unwrap()
+        .1
+        .split('&')
+        .next()
+        .unwrap();
+    back(&format!("{url}&state={state}"), &twice.cookie).problem(400, "oauth_state_invalid");
+
     // Realms and providers that were not let.
     for path in ["users/nobody/", "admins/mock/", "closed/people/"] {
         open.get(&format!("/service/auth/v1/oauth/{path}"))
