@@ -24,7 +24,9 @@ fn write(host: &Host, to: &str, options: Value) -> Reply {
 
 #[test]
 fn plugins_write_to_whom_they_were_granted() {
-    let Some(mail) = MailServer::start(&[]) else { return };
+    let Some(mail) = MailServer::start(&[]) else {
+        return;
+    };
     let templates = tempfile::tempdir().unwrap();
     let file = templates.path().join("invoice.txt");
     std::fs::write(file, "Subject: Invoice {{ number }}\n\nFrom {{ app }}.\n").unwrap();
@@ -43,11 +45,15 @@ fn plugins_write_to_whom_they_were_granted() {
     assert_eq!(text.trim_end(), "Good day.\n.\nBye.");
     assert_eq!(letter["html"].as_str().unwrap().trim_end(), "<b>Hi</b>");
     let headers = letter["headers"].as_array().unwrap();
-    assert!(headers.contains(&json!("reply-to")) && !headers.contains(&json!("bcc")), "{letter}");
+    assert!(
+        headers.contains(&json!("reply-to")) && !headers.contains(&json!("bcc")),
+        "{letter}"
+    );
 
     // By a template of the operator's; not by one of the server's own.
     let fill = |template: &str| {
-        let values = json!({ "to": "bob@example.org", "template": template, "values": { "number": 7 } });
+        let values =
+            json!({ "to": "bob@example.org", "template": template, "values": { "number": 7 } });
         call(&host, "fill", values)
     };
     fill("invoice").json();
@@ -58,11 +64,20 @@ fn plugins_write_to_whom_they_were_granted() {
     }
 
     // To nobody else, and with nothing that is no address or no subject.
-    for to in ["ann@other.example", "ann@evilexample.org", "ann@example.org.evil.example"] {
+    for to in [
+        "ann@other.example",
+        "ann@evilexample.org",
+        "ann@example.org.evil.example",
+    ] {
         let refused = write(&host, to, json!({}));
         assert_ne!(refused.status, 200, "{to}: {}", refused.text());
     }
-    for to in ["", "ann", "ann@example.org\r\nBcc: eve@example.org", "a@b@example.org"] {
+    for to in [
+        "",
+        "ann",
+        "ann@example.org\r\nBcc: eve@example.org",
+        "a@b@example.org",
+    ] {
         assert_ne!(write(&host, to, json!({})).status, 200, "{to}");
     }
     let odd = json!({ "to": "ann@example.org", "subject": "a\r\nBcc: eve@example.org", "text": "", "options": {} });
