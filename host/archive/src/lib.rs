@@ -44,7 +44,7 @@ pub use folder::FolderBlobs;
 pub use gridfs::GridFsBlobs;
 pub use media::essence;
 pub use name::{content_disposition, file_name};
-pub use resumable::{Checksum, NewResumable, Progress};
+pub use resumable::{Checksum, NewResumable, Part, Progress};
 pub use s3::{S3Blobs, S3Settings};
 pub use settings::{ArchiveSettings, CollectionSettings};
 pub use sign::{ReadUrl, UrlKey, WriteUrl};

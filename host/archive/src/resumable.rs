@@ -48,6 +48,16 @@ pub struct NewResumable {
     pub length: u64,
 }
 
+/// What one request appends.
+pub struct Part {
+    /// Where its sender takes the upload to stand.
+    pub offset: u64,
+    /// The bytes.
+    pub bytes: BoxStream<'static, Result<Bytes>>,
+    /// Their checksum, if there is one: then all of them count or none.
+    pub checksum: Option<Checksum>,
+}
+
 /// How far an upload has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
@@ -108,7 +118,7 @@ impl Hashing {
         }
     }
 
-    fn is_right(self) -> bool {
+    fn ends_right(self) -> bool {
         match self {
             Self::None => true,
             Self::Sha1(hash, expected) => hash.finalize()[..] == expected[..],
@@ -233,10 +243,13 @@ impl Archive {
         collection: &str,
         id: &str,
         owner: Option<&Bson>,
-        offset: u64,
-        bytes: BoxStream<'static, Result<Bytes>>,
-        checksum: Option<Checksum>,
+        part: Part,
     ) -> Result<Progress> {
+        let Part {
+            offset,
+            bytes,
+            checksum,
+        } = part;
         let record = self.record(caller, collection, id, owner).await?;
         if record.done || record.progress.offset != offset {
             return Err(Error::WrongOffset {
@@ -321,7 +334,7 @@ impl Archive {
         }
         if cut.is_some() && has_checksum {
             refused = cut.take();
-        } else if cut.is_none() && !hash.is_right() {
+        } else if cut.is_none() && !hash.ends_right() {
             refused = Some(refused.unwrap_or(Error::WrongChecksum));
         }
         if let Some(error) = refused {
@@ -510,7 +523,7 @@ mod tests {
             for (bytes, right) in [(b"abc", true), (b"abd", false)] {
                 let mut hash = Hashing::new(checksum.clone());
                 hash.update(bytes);
-                assert_eq!(hash.is_right(), right, "{text}");
+                assert_eq!(hash.ends_right(), right, "{text}");
             }
         }
         for bad in ["", "sha1", "sha1 !", "sha1 YWJj", "md5 YWJj", "crc32 AAAA"] {

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bson::DateTime;
-use coglex_archive::{Checksum, Error, NewResumable, Progress, file_name};
+use coglex_archive::{Checksum, Error, NewResumable, Part, Progress, file_name};
 use coglex_services::Caller;
 use coglex_services::caller::Credentials;
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -156,18 +156,14 @@ pub(crate) async fn append(
         }
     };
     let owner = owner(&state, &caller, &collection, &credentials).await?;
-    let progress = state
-        .archive
-        .append(
-            &caller,
-            &collection,
-            &id,
-            owner.as_ref(),
-            offset,
-            pieces(&state, body),
-            checksum,
-        )
-        .await?;
+    let part = Part {
+        offset,
+        bytes: pieces(&state, body),
+        checksum,
+    };
+    let archive = &state.archive;
+    let appended = archive.append(&caller, &collection, &id, owner.as_ref(), part);
+    let progress = appended.await?;
     Ok((StatusCode::NO_CONTENT, told(&progress)).into_response())
 }
 
