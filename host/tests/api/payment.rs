@@ -164,11 +164,11 @@ fn prices_are_stripes_list() {
     );
     assert_eq!(
         ids("/service/payment/v1/prices/?type=one_time"),
-        [once.clone()]
+        std::slice::from_ref(&once)
     );
     assert_eq!(
         ids("/service/payment/v1/prices/?limit=1"),
-        [monthly.clone()]
+        std::slice::from_ref(&monthly)
     );
     let next = format!("/service/payment/v1/prices/?starting_after={monthly}");
     assert_eq!(ids(&next), [once]);
