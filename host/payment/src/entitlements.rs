@@ -1,14 +1,25 @@
 //! Who has paid for what, from the mirror alone.
 
-use bson::{Document, doc};
+use bson::{DateTime, Document, doc};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::{PaymentError, Result};
 use crate::mirror::{CUSTOMERS, Mirror, PAYMENTS, SUBSCRIPTIONS, fold_email};
 
-/// Customers of one email address, and subscriptions and payments of them all, at most.
-const MAX: u64 = 100;
+/// Customers of one email address, and of them all the subscriptions that are active and
+/// the payments that came, at most.
+const MAX: u64 = 1_000;
+/// Subscriptions and payments that came to nothing, at most. Anybody can begin some for
+/// any address: they are asked for apart, so that they hide nothing.
+const MAX_IDLE: u64 = 100;
+
+/// What Stripe calls a subscription that is paid for.
+const ACTIVE: [&str; 2] = ["active", "trialing"];
+/// What it calls a session that needs no more money.
+const SETTLED: [&str; 2] = ["paid", "no_payment_required"];
+/// What it calls a dispute for which the money was taken back.
+const TAKEN_BACK: [&str; 3] = ["needs_response", "under_review", "lost"];
 
 /// What somebody has paid for.
 #[derive(Debug, Clone, Serialize)]
@@ -19,9 +30,9 @@ pub struct Entitlements {
     pub customers: Vec<String>,
     /// Whether any subscription is active.
     pub active: bool,
-    /// All subscriptions that are known.
+    /// The subscriptions that are known: those that are active, and up to 100 others.
     pub subscriptions: Vec<SubscriptionView>,
-    /// All payments that are known.
+    /// The payments that are known: those that came, and up to 100 others.
     pub payments: Vec<PaymentView>,
 }
 
@@ -34,8 +45,8 @@ pub struct SubscriptionView {
     pub customer: Option<String>,
     /// Stripe's word.
     pub status: String,
-    /// Whether it is `active` or `trialing`. One that is `past_due` is not: an app
-    /// that is more patient goes by the status.
+    /// Whether it is `active` or `trialing`, and was not to end by now. One that is
+    /// `past_due` is not: an app that is more patient goes by the status.
     pub active: bool,
     /// Ids of its prices.
     pub prices: Vec<String>,
@@ -58,7 +69,8 @@ pub struct PaymentView {
     pub id: String,
     /// `cs_…`, where it went through Checkout.
     pub session: Option<String>,
-    /// Whether the money is there, and has not been given back whole.
+    /// Whether the money is there, and has neither been given back whole nor taken back
+    /// by a dispute.
     pub paid: bool,
     /// In the currency's smallest unit.
     pub amount: Option<i64>,
@@ -96,7 +108,15 @@ impl Entitlements {
         if !is_id {
             own.push(doc! { "emails": { "$eq": &who } });
         }
-        let payments = mirror.find(PAYMENTS, doc! { "$or": own }, MAX).await?;
+        let came = bson::bson!([
+            { "session.payment_status": { "$in": SETTLED.to_vec() } },
+            { "intent.status": "succeeded" },
+            { "charge.status": "succeeded" },
+        ]);
+        let paid = doc! { "$or": own.clone(), "$and": [{ "$or": came.clone() }] };
+        let mut payments = mirror.find(PAYMENTS, paid, MAX).await?;
+        let others = doc! { "$or": own, "$nor": came };
+        payments.extend(mirror.find(PAYMENTS, others, MAX_IDLE).await?);
         if !is_id {
             // A session may have brought the customer before its own event has.
             for payment in payments
@@ -110,12 +130,17 @@ impl Entitlements {
                 }
             }
         }
-        let of_them = doc! { "state.customer": { "$in": &customers } };
-        let subscriptions = mirror.find(SUBSCRIPTIONS, of_them, MAX).await?;
-        let subscriptions: Vec<SubscriptionView> = subscriptions
-            .iter()
-            .filter_map(SubscriptionView::read)
-            .collect();
+        let now = DateTime::now().timestamp_millis() / 1000;
+        let mut subscriptions = Vec::new();
+        for (operator, most) in [("$in", MAX), ("$nin", MAX_IDLE)] {
+            let of_them = doc! {
+                "state.customer": { "$in": &customers },
+                "state.status": { operator: ACTIVE.to_vec() },
+            };
+            let found = mirror.find(SUBSCRIPTIONS, of_them, most).await?;
+            let found = found.iter();
+            subscriptions.extend(found.filter_map(|one| SubscriptionView::read(one, now)));
+        }
         Ok(Self {
             active: subscriptions.iter().any(|one| one.active),
             payments: payments.iter().filter_map(PaymentView::read).collect(),
@@ -152,19 +177,24 @@ fn names_it(metadata: &Value, wanted: &str) -> bool {
 }
 
 impl SubscriptionView {
-    fn read(document: &Document) -> Option<Self> {
+    /// `now` in Unix seconds.
+    fn read(document: &Document, now: i64) -> Option<Self> {
         let state = document.get_document("state").ok()?;
         let status = text(state, "status")?;
+        let current_period_end = number(state, "current_period_end");
+        let cancel_at_period_end = state.get_bool("cancel_at_period_end").unwrap_or(false);
+        // The event that says so may be late, or never come.
+        let is_over = cancel_at_period_end && current_period_end.is_some_and(|end| end <= now);
         Some(Self {
             id: text(document, "_id")?,
             customer: text(state, "customer"),
-            active: matches!(status.as_str(), "active" | "trialing"),
+            active: ACTIVE.contains(&status.as_str()) && !is_over,
             status,
             prices: texts(state, "prices"),
             products: texts(state, "products"),
             lookup_keys: texts(state, "lookup_keys"),
-            current_period_end: number(state, "current_period_end"),
-            cancel_at_period_end: state.get_bool("cancel_at_period_end").unwrap_or(false),
+            current_period_end,
+            cancel_at_period_end,
             metadata: metadata(state),
         })
     }
@@ -186,9 +216,12 @@ impl PaymentView {
             .into_iter()
             .find_map(|part| number(part, "amount"));
         let refunded = number(charge, "refunded").unwrap_or(0);
-        let came = is(session, "payment_status", &["paid", "no_payment_required"])
+        // A charge that is only authorised has succeeded, too.
+        let is_captured = charge.get_bool("captured").unwrap_or(true);
+        let came = is(session, "payment_status", &SETTLED)
             || is(intent, "status", &["succeeded"])
-            || is(charge, "status", &["succeeded"]);
+            || is(charge, "status", &["succeeded"]) && is_captured;
+        let taken_back = is(part("dispute"), "status", &TAKEN_BACK);
         let given_back = refunded > 0 && amount.is_some_and(|amount| refunded >= amount);
         // What was said when it was ordered stands on either.
         let told = [session, intent].map(metadata);
@@ -198,7 +231,7 @@ impl PaymentView {
         Some(Self {
             id: text(document, "_id")?,
             session: text(session, "id"),
-            paid: came && !given_back,
+            paid: came && !given_back && !taken_back,
             amount,
             refunded,
             currency: [intent, session, charge]

@@ -5,7 +5,7 @@
 //! _coglex_payment_customers      {_id: cus_…, state: {…}}
 //! _coglex_payment_subscriptions  {_id: sub_…, state: {…}}
 //! _coglex_payment_payments       {_id: pi_… or cs_…, emails, customers, session?: {…},
-//!                                 intent?: {…}, charge?: {…}}
+//!                                 intent?: {…}, charge?: {…}, dispute?: {…}}
 //! ```
 //!
 //! Stripe delivers events late, twice, and in any order. Each part (`state`, `session`…)
@@ -14,8 +14,9 @@
 //! one second is ordered by a rank: creation, then changes, then the end; of two
 //! changes within a second the one that is delivered later wins.
 //!
-//! A payment is one document of up to three objects, since a session knows the email
-//! address, an intent the metadata, and a charge what was refunded.
+//! A payment is one document of up to four objects, since a session knows the email
+//! address, an intent the metadata, a charge what was refunded, and a dispute whether a
+//! bank has taken the money back.
 #![allow(
     clippy::indexing_slicing,
     reason = "of JSON: what is absent reads as null, and what is written to is an object of ours"
@@ -270,9 +271,15 @@ fn read(event: &Event, object: &Value) -> Option<Part> {
                 "status": text("status"),
                 "amount": object["amount"].as_i64(),
                 "refunded": object["amount_refunded"].as_i64(),
+                "captured": object["captured"].as_bool(),
                 "disputed": object["disputed"].as_bool(),
                 "currency": text("currency"),
             };
+        }
+        "dispute" => {
+            let charge = object.get("charge").and_then(id);
+            (part.id, part.name) = (intent.or(charge)?, "dispute");
+            part.fields = doc! { "id": own, "status": text("status") };
         }
         _ => return None,
     }
@@ -329,8 +336,9 @@ fn rank(kind: &str, object: &Value) -> i64 {
     match last {
         "created" => 0,
         "deleted" | "completed" | "succeeded" | "canceled" | "expired" => 2,
-        // Of a session: the bank's answer, days after it was completed.
-        "async_payment_succeeded" | "async_payment_failed" => 3,
+        // Of a session: the bank's answer, days after it was completed. Of a dispute: its
+        // end.
+        "async_payment_succeeded" | "async_payment_failed" | "closed" => 3,
         _ => 1,
     }
 }

@@ -89,7 +89,8 @@ impl PaymentSettings {
     /// The mode, or what is wrong with the settings: a sentence for the operator.
     pub fn check(&self) -> Result<Option<Mode>, String> {
         for secret in &self.webhook_secrets {
-            if !secret.starts_with("whsec_") {
+            // With nothing behind the prefix anybody could sign.
+            if secret.strip_prefix("whsec_").is_none_or(str::is_empty) {
                 return Err("payment.webhook_secret takes signing secrets, which start with whsec_; the API keys of Stripe are none".to_owned());
             }
         }
@@ -159,11 +160,14 @@ mod tests {
 
     #[test]
     fn the_publishable_key_is_no_signing_secret() {
-        let settings = PaymentSettings {
-            webhook_secrets: vec!["pk_test_1".to_owned()],
-            ..PaymentSettings::default()
-        };
-        assert!(settings.check().unwrap_err().contains("whsec_"));
+        for wrong in ["pk_test_1", "whsec_", ""] {
+            let settings = PaymentSettings {
+                webhook_secrets: vec![wrong.to_owned()],
+                ..PaymentSettings::default()
+            };
+            let refused = settings.check().unwrap_err();
+            assert!(refused.contains("whsec_"), "{wrong}");
+        }
     }
 
     #[test]

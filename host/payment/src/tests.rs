@@ -90,6 +90,130 @@ fn event(id: &str, last: &str, created: i64, status: &str) -> Event {
     Event::parse(body.to_string().as_bytes(), 0).unwrap()
 }
 
+/// What an event of this kind and time says of an object.
+fn told(kind: &str, created: i64, object: serde_json::Value) -> Event {
+    let body = json!({
+        "id": format!("evt_{kind}_{created}"), "type": kind, "created": created,
+        "livemode": false, "data": {"object": object},
+    });
+    Event::parse(body.to_string().as_bytes(), 0).unwrap()
+}
+
+fn paid_intent() -> Event {
+    let intent = json!({
+        "id": "pi_1", "object": "payment_intent", "customer": "cus_1", "status": "succeeded",
+        "amount": 500, "receipt_email": "ann@x", "metadata": {"entitlement": "gold"},
+    });
+    told("payment_intent.succeeded", 10, intent)
+}
+
+async fn has_gold(shop: &Shop) -> bool {
+    let known = Entitlements::of(&shop.mirror, "ann@x").await.unwrap();
+    known.covers("gold")
+}
+
+#[tokio::test]
+async fn what_was_begun_and_left_hides_nothing_that_was_paid() {
+    let shop = shop();
+    for n in 0..120 {
+        let session = json!({
+            "id": format!("cs_{n}"), "object": "checkout.session", "status": "expired",
+            "payment_status": "unpaid", "mode": "payment", "customer_email": "ann@x",
+        });
+        let event = told("checkout.session.expired", n, session);
+        shop.mirror.apply(&event).await.unwrap();
+        let subscription = json!({
+            "id": format!("sub_0{n}"), "object": "subscription", "customer": "cus_1",
+            "status": "incomplete_expired",
+        });
+        let event = told("customer.subscription.updated", n, subscription);
+        shop.mirror.apply(&event).await.unwrap();
+    }
+    shop.mirror.apply(&paid_intent()).await.unwrap();
+    let active = event("evt_1", "created", 1, "active");
+    shop.mirror.apply(&active).await.unwrap();
+    let known = Entitlements::of(&shop.mirror, "ann@x").await.unwrap();
+    assert!(known.covers("gold"));
+    assert!(known.active);
+    // Those are shown as well, and are not without number.
+    assert_eq!(
+        (known.payments.len(), known.subscriptions.len()),
+        (101, 101)
+    );
+}
+
+#[tokio::test]
+async fn money_that_a_bank_took_back_pays_for_nothing() {
+    let shop = shop();
+    shop.mirror.apply(&paid_intent()).await.unwrap();
+    assert!(has_gold(&shop).await);
+    for (kind, created, status, expected) in [
+        ("charge.dispute.created", 20, "warning_needs_response", true),
+        ("charge.dispute.updated", 30, "needs_response", false),
+        (
+            "charge.dispute.funds_withdrawn",
+            30,
+            "needs_response",
+            false,
+        ),
+        ("charge.dispute.closed", 40, "won", true),
+        // In the same second, and late.
+        ("charge.dispute.updated", 40, "under_review", true),
+        ("charge.dispute.closed", 50, "lost", false),
+    ] {
+        let dispute = json!({
+            "id": "dp_1", "object": "dispute", "charge": "ch_1", "payment_intent": "pi_1",
+            "status": status,
+        });
+        let event = told(kind, created, dispute);
+        shop.mirror.apply(&event).await.unwrap();
+        assert_eq!(has_gold(&shop).await, expected, "{kind} {status}");
+    }
+}
+
+#[tokio::test]
+async fn money_that_is_only_held_pays_for_nothing() {
+    let shop = shop();
+    let hold = |captured: bool| {
+        json!({
+            "id": "ch_1", "object": "charge", "payment_intent": "pi_1", "status": "succeeded",
+            "captured": captured, "amount": 500, "amount_refunded": 0,
+        })
+    };
+    let mut intent = paid_intent().object().unwrap().clone();
+    intent["status"] = "requires_capture".into();
+    let event = told("payment_intent.amount_capturable_updated", 10, intent);
+    shop.mirror.apply(&event).await.unwrap();
+    let event = told("charge.succeeded", 11, hold(false));
+    shop.mirror.apply(&event).await.unwrap();
+    assert!(!has_gold(&shop).await);
+    let event = told("charge.captured", 12, hold(true));
+    shop.mirror.apply(&event).await.unwrap();
+    assert!(has_gold(&shop).await);
+}
+
+#[tokio::test]
+async fn a_subscription_that_was_to_end_has_ended() {
+    let shop = shop();
+    let now = DateTime::now().timestamp_millis() / 1000;
+    for (at_end, ends, expected) in [
+        (true, now + 60, true),
+        (true, now - 60, false),
+        // Renewed; its event is under way.
+        (false, now - 60, true),
+    ] {
+        let subscription = json!({
+            "id": "sub_1", "object": "subscription", "customer": "cus_1", "status": "active",
+            "cancel_at_period_end": at_end, "current_period_end": ends,
+        });
+        let event = told("customer.subscription.updated", 1, subscription);
+        shop.mirror.apply(&event).await.unwrap();
+        let known = Entitlements::of(&shop.mirror, "cus_1").await.unwrap();
+        assert_eq!(known.active, expected, "{at_end} {ends}");
+        assert_eq!(known.subscriptions[0].active, expected);
+    }
+}
+
 async fn status(shop: &Shop) -> Option<String> {
     let known = Entitlements::of(&shop.mirror, "cus_1").await.unwrap();
     known.subscriptions.first().map(|one| one.status.clone())
