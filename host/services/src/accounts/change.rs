@@ -170,8 +170,7 @@ impl Inner {
         set.extend(std::mem::take(&mut refresh.hidden));
         if let Some(password) = &refresh.password {
             set.insert("_password", inner.hasher.hash(password).await?);
-            let waits = second::waits_of(stored, &refresh.gone);
-            refresh.gone.extend(waits);
+            refresh.gone.extend(second::waits_of(stored));
             let claims = match keep_token {
                 Some(token) => inner.tokens.verify(realm, token).await?,
                 None => None,

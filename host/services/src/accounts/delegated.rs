@@ -29,8 +29,13 @@ impl Accounts {
         document: &Document,
     ) -> Result<()> {
         authorize(caller, realm, AuthVerb::Signup)?;
+        // By their first parts: where fields are set, `roles.0` leads into `roles`.
+        let names: Vec<&str> = document
+            .keys()
+            .filter_map(|path| path.split('.').next())
+            .collect();
         let mut refused = NOT_BY_KEYS.into_iter();
-        match (caller, refused.find(|name| document.contains_key(name))) {
+        match (caller, refused.find(|name| names.contains(name))) {
             (Caller::Key(_), Some(name)) => Err(Error::Forbidden(format!(
                 "a scoped API key cannot set `{name}` of a new user"
             ))),

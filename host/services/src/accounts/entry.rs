@@ -5,7 +5,6 @@ use bson::{Bson, Document, doc};
 
 use super::denial::Denial;
 use super::renewal::RefreshToken;
-use super::second;
 use super::session::{self, NewSession, Sessions};
 use super::token::Claims;
 use super::{Client, Inner, SignedIn};
@@ -63,8 +62,7 @@ impl Inner {
         } = proven;
         self.check_verified(realm, &stored, &set)?;
         let now = self.clock.now();
-        // Not one that goes with this very write.
-        if !second_factor && !unset.contains_key(second::TOTP) {
+        if !second_factor {
             let hashes = [&set, &unchanged, &stored];
             let mut hashes = hashes.iter().filter_map(|one| one.get("_password"));
             let password = hashes.next().cloned().unwrap_or(Bson::Null);

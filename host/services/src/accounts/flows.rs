@@ -281,17 +281,6 @@ impl Inner {
         Err(Denial::EmailNotVerified.into())
     }
 
-    /// What goes when the address is shown to be the user's for the first time: the ways
-    /// in that somebody may have made who has signed up with it before. A second factor
-    /// is none, and stays: who reads mail must not get around it.
-    fn left_behind(&self, realm: &str, stored: &Document) -> Document {
-        let mut ways = self.unproven_ways(realm, stored);
-        for second_factor in ["_coglex.totp", "_coglex.totp_begun"] {
-            ways.remove(second_factor);
-        }
-        ways
-    }
-
     /// Makes a token and its letter; the same ones at each try of the same job.
     async fn link(
         &self,

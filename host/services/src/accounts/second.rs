@@ -33,7 +33,7 @@ use crate::documents;
 use crate::error::{Error, Result};
 
 /// Where it is, in a user's document.
-pub(super) const TOTP: &str = "_coglex.totp";
+const TOTP: &str = "_coglex.totp";
 /// Where it is until it is confirmed.
 const BEGUN: &str = "_coglex.totp_begun";
 /// How long people have to read a QR code and type what their app shows.
@@ -438,8 +438,9 @@ impl Inner {
                 });
             }
             let failures = whole(&totp, "failures").max(0);
-            let mut set = doc! { at("failures"): failures.saturating_add(1) };
-            if let Some(wait) = wait_after(failures + 1) {
+            let failed = failures.saturating_add(1);
+            let mut set = doc! { at("failures"): failed };
+            if let Some(wait) = wait_after(failed) {
                 set.insert(at("wait"), later(now, wait));
             }
             let same = doc! {
@@ -523,10 +524,9 @@ fn totp_of(stored: &Document) -> Option<&Document> {
 }
 
 /// What is removed with a new password: only who knew the old one has failed at the
-/// second factor, and the user need not wait for that any more. `gone` is what is
-/// removed anyway.
-pub(super) fn waits_of(stored: &Document, gone: &Document) -> Document {
-    match totp_of(stored).is_some() && !gone.contains_key(TOTP) {
+/// second factor, and the user need not wait for that any more.
+pub(super) fn waits_of(stored: &Document) -> Document {
+    match totp_of(stored).is_some() {
         true => doc! { format!("{TOTP}.failures"): "", format!("{TOTP}.wait"): "" },
         false => Document::new(),
     }
@@ -534,8 +534,8 @@ pub(super) fn waits_of(stored: &Document, gone: &Document) -> Document {
 
 /// How long to wait after so many failures in a row.
 fn wait_after(failures: i64) -> Option<Duration> {
-    let beyond = failures - FREE_FAILURES;
-    let beyond = u32::try_from(beyond).ok()?.min(16);
+    let beyond = failures.saturating_sub(FREE_FAILURES).min(16);
+    let beyond = u32::try_from(beyond).ok()?;
     Some((FIRST_WAIT * 2u32.pow(beyond)).min(LONGEST_WAIT))
 }
 

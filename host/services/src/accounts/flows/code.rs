@@ -129,9 +129,9 @@ impl Accounts {
             doc! { "$eq": pending.address.as_str() },
         );
         let first = verified(&stored) != Some(pending.address.as_str());
-        let left_behind = inner.left_behind(realm, &stored);
+        let unproven = inner.unproven_ways(realm, &stored);
         let mut proven = Proven::new(stored, unchanged);
-        proven.unset.extend(left_behind);
+        proven.unset.extend(unproven);
         proven.set.insert(format!("{path}.used"), true);
         let (field, now_verified) = verifying(&pending.address, inner.clock.now());
         proven.set.insert(field, now_verified);

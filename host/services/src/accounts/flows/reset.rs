@@ -31,7 +31,7 @@ impl Accounts {
         policy.check_password(key, password)?;
         let (field, verified) = verifying(&redeemed.address, inner.clock.now());
         let mut gone = redeemed.gone;
-        gone.extend(inner.left_behind(realm, &stored));
+        gone.extend(inner.unproven_ways(realm, &stored));
         let refresh = Refresh {
             password: Some(password.to_owned()),
             hidden: [(field, verified)].into_iter().collect(),

@@ -158,17 +158,21 @@ impl Accounts {
         }
         let mut document = Document::new();
         let mut own = doc! { "identities": [record] };
-        // An address that is not verified names nobody: it may be another's.
+        // An address that is not verified names nobody: it may be another's. One that
+        // the provider is not the one to vouch for does not count as verified here, so
+        // that its owner can still take the account over by a letter.
         let mut key = format!("{provider}:{}", identity.subject);
         if let Some(email) = email {
             match policy.flows.email_field.as_deref() {
                 None | Some("_key") => key.clone_from(&email.address),
                 Some(field) => drop(document.insert(field, email.address.as_str())),
             }
-            own.insert(
-                "email",
-                doc! { "verified": email.address.as_str(), "at": now },
-            );
+            if email.authoritative {
+                own.insert(
+                    "email",
+                    doc! { "verified": email.address.as_str(), "at": now },
+                );
+            }
         }
         if key.len() > super::super::MAX_KEY_BYTES {
             key = format!("{provider}:{id}");
@@ -176,7 +180,12 @@ impl Accounts {
         let caller = Caller::ApiKey;
         let made = self.create_with(&caller, realm, &key, None, document, own);
         match made.await {
-            Ok(Some(id)) => Ok(id),
+            Ok(Some(id)) => {
+                if email.is_some_and(|email| !email.authoritative) {
+                    self.welcome(realm, &key).await;
+                }
+                Ok(id)
+            }
             Ok(None) => Err(Denial::AccountExists.into()),
             // The same person, in two windows.
             Err(Error::Conflict(_)) => {
@@ -250,11 +259,12 @@ impl Inner {
     }
 
     /// What an account loses whose owner shows for the first time that the address is
-    /// the owner's: ways in that whoever made it may have left for himself.
+    /// the owner's: ways in that whoever made it may have left for himself. A second
+    /// factor is none, and stays: who reads mail must not get around it.
     pub(in crate::accounts) fn unproven_ways(&self, realm: &str, stored: &Document) -> Document {
         match self.is_verified(realm, stored) {
             true => Document::new(),
-            false => doc! { ALL: "", "_coglex.totp": "", "_coglex.totp_begun": "" },
+            false => doc! { ALL: "" },
         }
     }
 
@@ -316,4 +326,57 @@ pub(super) fn hash(identity: &Identity) -> String {
         hash.update(part.as_bytes());
     }
     hex::encode(hash.finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use coglex_oauth::Email;
+
+    use super::*;
+    use crate::accounts::tests::settings;
+    use crate::documents::DocumentLimits;
+    use crate::storage::embedded::EmbeddedStore;
+
+    /// Somebody whom a provider knows by this address, which it has verified.
+    fn somebody(issuer: &str, authoritative: bool) -> Identity {
+        Identity {
+            issuer: issuer.to_owned(),
+            subject: "1".to_owned(),
+            email: Some(Email {
+                address: "ann@example.org".to_owned(),
+                verified: true,
+                authoritative,
+            }),
+            name: None,
+        }
+    }
+
+    /// Whether who signs up by one provider shares an account with who comes by another
+    /// with the same address, and whether a letter to that address would take the
+    /// first one's identity away.
+    async fn shares(authoritative: bool) -> (bool, bool) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(&folder.path().join("db"), Default::default()).unwrap();
+        let accounts = Accounts::new(Arc::new(store), settings(), DocumentLimits::default());
+        let first = somebody("https://one.example", authoritative);
+        let first = accounts.user_of("users", "one", &first).await.unwrap();
+        let raw = accounts.inner.store.get("users", first.clone()).await;
+        let stored = decoded(&raw.unwrap().unwrap()).unwrap();
+        let gone = accounts.inner.unproven_ways("users", &stored);
+        let other = somebody("https://other.example", true);
+        let shared = match accounts.user_of("users", "other", &other).await {
+            Ok(id) => id == first,
+            Err(Error::Denied(Denial::AccountExists)) => false,
+            Err(error) => panic!("{error}"),
+        };
+        (shared, gone.contains_key(ALL))
+    }
+
+    #[tokio::test]
+    async fn an_address_that_a_provider_only_passes_on_is_not_its_users_yet() {
+        assert_eq!(shares(false).await, (false, true));
+        assert_eq!(shares(true).await, (true, false));
+    }
 }
