@@ -201,7 +201,14 @@ fn is_ones_own(route: &str) -> bool {
     let first = rest.split('/').next().unwrap_or_default();
     matches!(
         first,
-        "signout" | "password" | "sessions" | "totp" | "oauth" | "email" | "identities"
+        "signout"
+            | "password"
+            | "sessions"
+            | "totp"
+            | "oauth"
+            | "email"
+            | "identities"
+            | "anonymous"
     )
 }
 

@@ -303,8 +303,14 @@ mod tests {
             let realm = session_cookie(sent, secure).map(|(realm, _)| realm);
             assert!(realm.is_some_and(|realm| realm.starts_with('$')));
         }
-        assert_eq!(set_flow_cookie("a;b=cdefghijklmnop", "x", 1, true, false), None);
-        assert_eq!(set_flow_cookie("ääääääääääääääää", "x", 1, true, false), None);
+        assert_eq!(
+            set_flow_cookie("a;b=cdefghijklmnop", "x", 1, true, false),
+            None
+        );
+        assert_eq!(
+            set_flow_cookie("ääääääääääääääää", "x", 1, true, false),
+            None
+        );
     }
 
     #[test]

@@ -229,3 +229,34 @@ fn the_log_is_read_in_pages_and_by_what_is_wanted() {
     set.json(&json!({"users": {"read": true}})).reply().json();
     assert_eq!(off.admin().get("/admin/v1/audit/").json(), json!([]));
 }
+
+#[test]
+fn users_who_are_made_without_a_key_are_told_of_by_name() {
+    on_both_stores(&["--auth-anonymous=true"], |server| {
+        let made = server
+            .api()
+            .post("/service/auth/v1/anonymous/users/", &json!({}))
+            .json();
+        let key = json!({"_key": "ann@example.com", "_password": "correct horse"});
+        let promoted = server
+            .anonymous()
+            .request(Method::POST, "/service/auth/v1/anonymous/users/promote/");
+        let token = made["_token"].as_str().unwrap();
+        promoted.bearer_auth(token).json(&key).reply().json();
+        let one = |action: &str| {
+            let found = entries(server, &[("action", action)], 1);
+            assert_eq!(found.len(), 1, "{action}: {found:?}");
+            (found[0]["actor"].clone(), found[0]["subject"].clone())
+        };
+        assert_eq!(
+            one("auth.anonymous"),
+            (json!("api_key"), made["_key"].clone())
+        );
+        let (actor, subject) = one("auth.anonymous.promote");
+        assert!(
+            actor.as_str().unwrap().starts_with("user:users:"),
+            "{actor}"
+        );
+        assert_eq!(subject, "ann@example.com");
+    });
+}

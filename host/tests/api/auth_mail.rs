@@ -423,11 +423,22 @@ fn anonymous(server: &TestServer) {
     sign_in(&api, key, PASSWORD).problem(404, "not_found");
     sign_up(&api, "taken@example.org");
 
+    let promote_as = |client: &Client, token: &Value, body: &Value| {
+        let path = "/service/auth/v1/anonymous/users/promote/";
+        with_token(client, Method::POST, path, token, Some(body))
+    };
     let promote = |token: &Value, key: &str, password: &str| {
         let body = json!({ "_key": key, "_password": password, "document": { "name": "Ann" } });
-        let path = "/service/auth/v1/anonymous/users/promote/";
-        with_token(&open, Method::POST, path, token, Some(&body))
+        promote_as(&api, token, &body)
     };
+    // A token alone sets nothing but key and password.
+    for field in ["roles", "roles.0", "name"] {
+        let body = json!({ "_key": ANN, "_password": PASSWORD, "document": { field: "admin" } });
+        promote_as(&open, &user["_token"], &body).problem(401, "api_key_required");
+    }
+    let other = api.post(&anonymous, &json!({})).json();
+    let body = json!({ "_key": "plain@example.org", "_password": PASSWORD });
+    assert_eq!(promote_as(&open, &other["_token"], &body).json(), true);
     let token = &user["_token"];
     promote(&json!("x"), ANN, PASSWORD).problem(401, "session_required");
     promote(token, ANN, "password").problem(400, "invalid_input");

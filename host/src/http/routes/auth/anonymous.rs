@@ -9,6 +9,7 @@ use coglex_services::caller::Credentials;
 
 use super::{document, signed_in, text};
 use crate::app::AppState;
+use crate::http::audit::Noted;
 use crate::http::error::ApiError;
 use crate::http::extract::{JsonBody, Path};
 
@@ -18,6 +19,7 @@ pub(crate) async fn sign_in(
     State(state): State<AppState>,
     Path(realm): Path<String>,
     client: Client,
+    noted: Noted,
     JsonBody(mut body): JsonBody,
 ) -> Result<Response, ApiError> {
     let document = document(&mut body, "document")?.unwrap_or_default();
@@ -26,19 +28,29 @@ pub(crate) async fn sign_in(
     let opened = accounts
         .sign_in_anonymously(&realm, document, &client)
         .await?;
+    noted.actor(&caller);
+    noted.subject(&opened.user.key);
     signed_in(&state, &realm, opened)
 }
 
-/// `POST anonymous/<c>/promote`: key and password for who is signed in.
+/// `POST anonymous/<c>/promote`: key and password for who is signed in. Fields besides
+/// are set for who could sign somebody up with them: a token alone must not give its
+/// user `roles`, or what access rules go by.
 pub(crate) async fn promote(
+    caller: Result<Caller, ApiError>,
     State(state): State<AppState>,
     Path(realm): Path<String>,
     credentials: Credentials,
+    noted: Noted,
     JsonBody(mut body): JsonBody,
 ) -> Result<Json<bool>, ApiError> {
     let (key, password) = (text(&mut body, "_key")?, text(&mut body, "_password")?);
+    noted.subject(&key);
     let document = document(&mut body, "document")?.unwrap_or_default();
     let accounts = &state.services.accounts;
+    if !document.is_empty() {
+        accounts.authorize_sign_up(&caller?, &realm, &document)?;
+    }
     let promoted = accounts.promote(&realm, &credentials, &key, &password, document);
     match promoted.await? {
         Some(()) => Ok(Json(true)),

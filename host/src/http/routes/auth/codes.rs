@@ -9,6 +9,7 @@ use coglex_services::grants::AuthVerb;
 
 use super::{document, private, signed_in, text};
 use crate::app::AppState;
+use crate::http::audit::Noted;
 use crate::http::error::ApiError;
 use crate::http::extract::{JsonBody, Path};
 use crate::http::routes::json_value;
@@ -20,11 +21,14 @@ pub(crate) async fn request(
     State(state): State<AppState>,
     Path(realm): Path<String>,
     client: Client,
+    noted: Noted,
     JsonBody(mut body): JsonBody,
 ) -> Result<Response, ApiError> {
     let accounts = &state.services.accounts;
     accounts.authorize(&caller, &realm, AuthVerb::Verify)?;
     let key = text(&mut body, "_key")?;
+    noted.actor(&caller);
+    noted.subject(&key);
     let sent = accounts.request_code(&realm, &key, &client).await?;
     let expires = sent.expires.timestamp_millis().div_euclid(1000);
     let view = doc! { "challenge": sent.challenge, "expires": expires };
@@ -37,11 +41,14 @@ pub(crate) async fn confirm(
     State(state): State<AppState>,
     Path(realm): Path<String>,
     client: Client,
+    noted: Noted,
     JsonBody(mut body): JsonBody,
 ) -> Result<Response, ApiError> {
     let accounts = &state.services.accounts;
     accounts.authorize(&caller, &realm, AuthVerb::Verify)?;
     let key = text(&mut body, "_key")?;
+    noted.actor(&caller);
+    noted.subject(&key);
     let (challenge, code) = (text(&mut body, "challenge")?, text(&mut body, "code")?);
     let condition = document(&mut body, "query")?.unwrap_or_default();
     let opened = accounts.sign_in_by_code(&realm, &key, &challenge, &code, condition, &client);

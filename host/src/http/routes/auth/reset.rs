@@ -8,6 +8,7 @@ use coglex_services::grants::AuthVerb;
 
 use super::text;
 use crate::app::AppState;
+use crate::http::audit::Noted;
 use crate::http::error::ApiError;
 use crate::http::extract::{JsonBody, Path};
 
@@ -17,11 +18,14 @@ pub(crate) async fn request(
     State(state): State<AppState>,
     Path(realm): Path<String>,
     client: Client,
+    noted: Noted,
     JsonBody(mut body): JsonBody,
 ) -> Result<Json<bool>, ApiError> {
     let accounts = &state.services.accounts;
     accounts.authorize(&caller, &realm, AuthVerb::Verify)?;
     let key = text(&mut body, "_key")?;
+    noted.actor(&caller);
+    noted.subject(&key);
     accounts.request_reset(&realm, &key, &client).await?;
     Ok(Json(true))
 }

@@ -11,6 +11,7 @@ use coglex_services::grants::AuthVerb;
 
 use super::{private, text};
 use crate::app::AppState;
+use crate::http::audit::Noted;
 use crate::http::error::ApiError;
 use crate::http::extract::{JsonBody, Path};
 use crate::http::routes::json_value;
@@ -21,11 +22,14 @@ pub(crate) async fn request(
     State(state): State<AppState>,
     Path(realm): Path<String>,
     client: Client,
+    noted: Noted,
     JsonBody(mut body): JsonBody,
 ) -> Result<Json<bool>, ApiError> {
     let accounts = &state.services.accounts;
     accounts.authorize(&caller, &realm, AuthVerb::Verify)?;
     let key = text(&mut body, "_key")?;
+    noted.actor(&caller);
+    noted.subject(&key);
     accounts.request_verification(&realm, &key, &client).await?;
     Ok(Json(true))
 }
