@@ -150,6 +150,28 @@ impl Entitlements {
         })
     }
 
+    /// The customer of an email address whose billing portal may be opened: one that
+    /// Stripe has under this address and that was not deleted. Only where none is known
+    /// yet, one that a payment has named: the address of a payment is whatever its payer
+    /// typed.
+    pub(crate) async fn customer_of(mirror: &Mirror, email: &str) -> Result<Option<String>> {
+        let known = Self::of(mirror, email).await?;
+        let live = doc! {
+            "state.email": { "$eq": &known.who },
+            "state.deleted": { "$ne": true },
+        };
+        let live = mirror.find(CUSTOMERS, live, MAX).await?;
+        if let Some(last) = live.last() {
+            return Ok(text(last, "_id"));
+        }
+        // Not those that are known to be gone, or another's.
+        let of_payments = doc! { "_id": { "$in": &known.customers } };
+        let strangers = mirror.find(CUSTOMERS, of_payments, MAX).await?;
+        let strangers: Vec<String> = strangers.iter().filter_map(|one| text(one, "_id")).collect();
+        let mut unknown = known.customers.into_iter().rev();
+        Ok(unknown.find(|customer| !strangers.contains(customer)))
+    }
+
     /// Whether this is paid for: an active subscription of the price, product or lookup
     /// key, or a payment whose metadata names it under `entitlement`, alone or among
     /// others with commas between them.

@@ -133,9 +133,8 @@ impl Payments {
         self.stripe()?;
         let mut customer = order.customer.clone();
         if !customer.starts_with("cus_") {
-            let known = Entitlements::of(&self.0.mirror, &customer).await?;
-            // The last is the newest: Stripe's ids do not tell, but one is the rule.
-            customer = known.customers.into_iter().next_back().ok_or_else(|| {
+            let known = Entitlements::customer_of(&self.0.mirror, &customer).await?;
+            customer = known.ok_or_else(|| {
                 coglex_services::Error::NotFound("no customer has this email address".into())
             })?;
         }

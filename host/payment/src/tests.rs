@@ -193,6 +193,31 @@ async fn money_that_is_only_held_pays_for_nothing() {
 }
 
 #[tokio::test]
+async fn a_portal_is_opened_for_a_customer_of_that_address_alone() {
+    let shop = shop();
+    let customer = |id: &str, email: &str| json!({"id": id, "object": "customer", "email": email});
+    let portal = async || Entitlements::customer_of(&shop.mirror, "ann@x").await.unwrap();
+    assert_eq!(portal().await, None);
+    // Somebody else has typed the address of another into a payment.
+    let charge = json!({
+        "id": "ch_1", "object": "charge", "customer": "cus_z", "status": "succeeded",
+        "billing_details": {"email": "ann@x"}, "amount": 5, "amount_refunded": 0,
+    });
+    let event = told("charge.succeeded", 1, charge);
+    shop.mirror.apply(&event).await.unwrap();
+    assert_eq!(portal().await.as_deref(), Some("cus_z"));
+    let event = told("customer.created", 2, customer("cus_z", "eve@x"));
+    shop.mirror.apply(&event).await.unwrap();
+    assert_eq!(portal().await, None);
+    let event = told("customer.created", 3, customer("cus_a", "ann@x"));
+    shop.mirror.apply(&event).await.unwrap();
+    assert_eq!(portal().await.as_deref(), Some("cus_a"));
+    let event = told("customer.deleted", 4, customer("cus_a", "ann@x"));
+    shop.mirror.apply(&event).await.unwrap();
+    assert_eq!(portal().await, None);
+}
+
+#[tokio::test]
 async fn a_subscription_that_was_to_end_has_ended() {
     let shop = shop();
     let now = DateTime::now().timestamp_millis() / 1000;
