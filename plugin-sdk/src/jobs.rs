@@ -50,7 +50,6 @@ pub fn enqueue(function: &str, args: impl Serialize) -> Result<String> {
 ///     .enqueue()?;
 /// # Ok(()) }
 /// ```
-#[must_use]
 pub fn order(function: &str) -> Order {
     Order {
         function: function.to_owned(),
