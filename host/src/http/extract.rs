@@ -27,7 +27,7 @@ use crate::gateway::client_address;
 const PARSE_ASIDE: usize = 256 << 10;
 
 /// The guard of what only the server's own API key opens: a scoped key does not, see
-/// [`super::guard`]. It reads headers only, so a request without the key is refused
+/// `super::guard`. It reads headers only, so a request without the key is refused
 /// unread.
 pub struct ApiKey;
 
