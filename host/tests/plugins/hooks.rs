@@ -10,7 +10,7 @@ use crate::guests::Host;
 use crate::support::{Client, PATIENCE, with_query};
 
 /// All that the fixture asks for.
-const ALLOW: &str = r#"
+pub(crate) const ALLOW: &str = r#"
 [plugins.allow.fixture-hooks]
 functions = ["one_to_five"]
 [[plugins.allow.fixture-hooks.storage]]

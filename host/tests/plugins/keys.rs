@@ -4,6 +4,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::guests::Host;
+use crate::hooks::ALLOW;
 use crate::support::Send as _;
 
 #[test]
@@ -96,12 +97,7 @@ fn a_key_opens_the_routes_and_functions_that_it_names() {
 
 #[test]
 fn hooks_are_told_of_writes_of_users_and_keys() {
-    let allow = r#"
-[[plugins.allow.fixture-hooks.storage]]
-collection = "*"
-verbs = ["read", "insert", "update", "delete", "hook"]
-"#;
-    let host = Host::with(&["fixture-hooks"], allow);
+    let host = Host::with(&["fixture-hooks"], ALLOW);
     let server = &host.server;
     let (api, orders) = (server.api(), "/service/storage/v1/orders/");
     let account = json!({"_key": "ann", "_password": "correct horse"});
@@ -113,14 +109,14 @@ verbs = ["read", "insert", "update", "delete", "hook"]
     let rule = json!({"owner": "$caller._id"});
     let rules = rules.json(&json!({"users": {"read": rule, "create": rule}}));
     rules.reply().json();
-    let order = |total: f64| {
+    let order = |total: i64| {
         let request = server.anonymous().request(Method::POST, orders);
         let request = request.bearer_auth(user["_token"].as_str().unwrap());
         request.json(&json!({"document": {"total": total}})).reply()
     };
-    order(1.0).json();
+    order(1).json();
     // What a hook refuses it refuses to users as well.
-    order(-1.0).problem(422, "negative_total");
+    order(-1).problem(422, "negative_total");
     let made = api.get(orders).json();
     assert_eq!(
         (&made["by"], &made["owner"]),
