@@ -6,7 +6,7 @@
 //! prices, Checkout, subscriptions, refunds, the billing portal) with whole objects,
 //! as the crates of async-stripe read them; remembers idempotency keys as Stripe
 //! does; shows Checkout pages; and signs and delivers events. What Stripe does on
-//! bad days is asked for under `/_fake/` ([`control`]): declines, delays, duplicates,
+//! bad days is asked for under `/_fake/` (`control`): declines, delays, duplicates,
 //! events out of order, 429, 500 and lost answers.
 //!
 //! It is no mock: nothing is canned, an object that was not created is not found, and
