@@ -16,6 +16,7 @@ use tokio::sync::OnceCell;
 
 use crate::blob::{BlobKey, BlobStore, ByteStream, is_home, new_home};
 use crate::error::{Error, Result};
+use crate::resumable::Completing;
 use crate::settings::{ArchiveSettings, CollectionSettings};
 use crate::thumbnail::Thumbnails;
 use crate::usage::Usages;
@@ -33,6 +34,7 @@ pub(crate) struct Inner {
     pub(crate) clock: Clock,
     pub(crate) usages: Usages,
     pub(crate) thumbnails: Thumbnails,
+    pub(crate) completing: Completing,
     home: OnceCell<String>,
 }
 
@@ -96,6 +98,7 @@ impl Archive {
                 clock,
                 usages: Usages::default(),
                 thumbnails,
+                completing: Completing::default(),
                 home: OnceCell::new(),
             }),
         }

@@ -21,6 +21,7 @@ use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::archive::Archive;
 use crate::blob::{BlobKey, is_reference, new_reference};
@@ -31,6 +32,9 @@ const UPLOADS: OwnCollection = OwnCollection::UPLOADS;
 
 /// Requests that one upload may be made of: they are listed in one document.
 const MOST_PARTS: usize = 10_000;
+
+/// Uploads that become files beside each other, at most.
+const TURNS: usize = 256;
 
 /// Expired uploads that one sweep looks at.
 const SWEPT: u64 = 1000;
@@ -127,6 +131,24 @@ impl Hashing {
     }
 }
 
+/// Turns for making files of uploads, by the upload's id: ids are random, so that two
+/// uploads seldom wait for each other.
+pub(crate) struct Completing(Vec<Mutex<()>>);
+
+impl Default for Completing {
+    fn default() -> Self {
+        Self((0..TURNS).map(|_| Mutex::default()).collect())
+    }
+}
+
+impl Completing {
+    async fn turn(&self, id: &str) -> Option<MutexGuard<'_, ()>> {
+        let digits = id.get(..4)?;
+        let number = usize::from_str_radix(digits, 16).ok()?;
+        Some(self.0.get(number % TURNS)?.lock().await)
+    }
+}
+
 /// The record of an upload.
 struct Record {
     name: String,
@@ -198,7 +220,9 @@ impl Archive {
             done: false,
             progress,
         };
-        self.check(caller, collection, &record.file(&id)).await?;
+        let begun = Some(self.inner.clock.now());
+        let file = record.file(&id);
+        let (_, room) = self.check(caller, collection, &file, begun).await?;
         let document = doc! {
             "_id": &id,
             "collection": collection,
@@ -212,6 +236,8 @@ impl Archive {
             "expires": progress.expires,
         };
         self.inner.documents.own_insert(&UPLOADS, &document).await?;
+        // From here on the record holds it.
+        drop(room);
         if new.length == 0 {
             self.complete(caller, collection, &id, &record).await?;
         }
@@ -375,7 +401,8 @@ impl Archive {
         Ok((size, cut))
     }
 
-    /// Makes the file of its parts.
+    /// Makes the file of its parts; on one host once at a time, since each time writes
+    /// the whole file.
     async fn complete(
         &self,
         caller: &Caller,
@@ -383,6 +410,13 @@ impl Archive {
         id: &str,
         record: &Record,
     ) -> Result<()> {
+        let _turn = self.inner.completing.turn(id).await;
+        let now = self.inner.documents.own(&UPLOADS, id).await?;
+        let now = now.as_ref().and_then(Record::read);
+        if now.ok_or_else(Error::no_file)?.done {
+            // By whoever had the turn before.
+            return Ok(());
+        }
         match self.assemble(caller, collection, id, record).await {
             Ok(()) => {}
             Err(error) => {
@@ -502,6 +536,7 @@ fn is_final(error: &Error) -> bool {
         Error::Service(error) => matches!(
             error,
             ServiceError::Invalid(_)
+                | ServiceError::Conflict(_)
                 | ServiceError::DocumentInvalid { .. }
                 | ServiceError::HookRefused { .. }
         ),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bson::{Bson, doc};
+use bson::{Bson, DateTime, doc};
 use bytes::Bytes;
 use coglex_services::caller::Caller;
 use coglex_services::grants::Verb;
@@ -14,6 +14,7 @@ use crate::blob::{BlobKey, BlobWriter, new_nonce, new_reference};
 use crate::error::{Error, Result};
 use crate::media;
 use crate::settings::CollectionSettings;
+use crate::usage::Room;
 
 /// Bytes that are hashed where they are. More of them go to the blocking pool,
 /// beside being written.
@@ -57,7 +58,7 @@ pub struct Upload {
 impl Archive {
     /// Begins an upload: checks what can be known before there are bytes.
     pub async fn begin(&self, caller: &Caller, collection: &str, file: NewFile) -> Result<Upload> {
-        let limit = self.check(caller, collection, &file).await?;
+        let (limit, _) = self.check(caller, collection, &file, None).await?;
         let inner = &self.inner;
         let reference = match &file.reference {
             Some(reference) => reference.clone(),
@@ -82,13 +83,15 @@ impl Archive {
     }
 
     /// Whether a file may be uploaded, as far as that is known before it comes;
-    /// answers how many bytes it may have.
+    /// answers how many bytes it may have, and with the room for it. `begun` is for
+    /// uploads in parts; see [`crate::usage`].
     pub(crate) async fn check(
         &self,
         caller: &Caller,
         collection: &str,
         file: &NewFile,
-    ) -> Result<u64> {
+        begun: Option<DateTime>,
+    ) -> Result<(u64, Room)> {
         let inner = &self.inner;
         inner
             .documents
@@ -106,11 +109,15 @@ impl Archive {
         // At least a byte has to fit; the rest is seen when the size is known.
         let expected = file.size.unwrap_or(1);
         let owner = file.owner.as_ref();
-        let room = inner
-            .usages
-            .room(&inner.documents, collection, settings, owner, expected);
-        room.await?;
-        Ok(limit)
+        let room = inner.usages.room(
+            &inner.documents,
+            collection,
+            settings,
+            owner,
+            expected,
+            begun,
+        );
+        Ok((limit, room.await?))
     }
 }
 
@@ -204,6 +211,7 @@ impl Upload {
             archive.settings.of(&self.collection),
             owner,
             self.size,
+            None,
         );
         let room = match room.await {
             Ok(room) => room,

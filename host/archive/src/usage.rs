@@ -6,12 +6,15 @@
 //! upload is refused. Counting reads the collection; collections without a quota
 //! pay nothing. Several hosts can together go over a quota by what they take in
 //! at the same time.
+//!
+//! Uploads in parts are counted with those that were begun before them: each may be
+//! small, and their parts take room as files do.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bson::Bson;
+use bson::{Bson, DateTime};
 use coglex_services::Documents;
 use coglex_services::documents::files::FileUsage;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
@@ -45,7 +48,8 @@ pub(crate) struct Room {
 }
 
 impl Usages {
-    /// Makes room for a file of this size, or says that there is none.
+    /// Makes room for a file of this size, or says that there is none. With a time,
+    /// uploads in parts that last beyond it have their room, too.
     pub(crate) async fn room(
         &self,
         documents: &Documents,
@@ -53,6 +57,7 @@ impl Usages {
         settings: &CollectionSettings,
         owner: Option<&Bson>,
         size: u64,
+        begun: Option<DateTime>,
     ) -> Result<Room> {
         let whole = settings.quota.is_some() || settings.max_files.is_some();
         let owner_quota = settings.owner_quota.filter(|_| owner.is_some());
@@ -64,10 +69,17 @@ impl Usages {
             });
         }
         let mut known = self.of(collection).lock_owned().await;
+        let begun = async |owner| match begun {
+            Some(now) => documents.begun_usage(collection, owner, now).await,
+            None => Ok(FileUsage::default()),
+        };
         if whole {
+            let begun = begun(None).await?;
+            let size = size.saturating_add(begun.bytes);
             let fits = |usage: FileUsage| {
                 usage.bytes.saturating_add(size) <= settings.quota.unwrap_or(u64::MAX)
-                    && usage.files < settings.max_files.unwrap_or(u64::MAX)
+                    && usage.files.saturating_add(begun.files)
+                        < settings.max_files.unwrap_or(u64::MAX)
             };
             if !known.fits(documents, collection, None, &fits).await? {
                 return Err(Error::QuotaExceeded(format!(
@@ -77,7 +89,9 @@ impl Usages {
         }
         let owner_text = owner.map(ToString::to_string);
         if let Some(quota) = owner_quota {
-            let fits = |usage: FileUsage| usage.bytes.saturating_add(size) <= quota;
+            let begun = begun(owner).await?;
+            let taken = size.saturating_add(begun.bytes);
+            let fits = |usage: FileUsage| usage.bytes.saturating_add(taken) <= quota;
             if !known.fits(documents, collection, owner, &fits).await? {
                 return Err(Error::QuotaExceeded(format!(
                     "your files in `{collection}` have no room for {size} bytes more"

@@ -6,7 +6,7 @@
 //! on the collection hold for files as they do for documents. Called by the
 //! archive (`coglex-archive`) alone; knows nothing of bytes and where they are.
 
-use bson::{Bson, Document, RawDocumentBuf, doc};
+use bson::{Bson, DateTime, Document, RawDocumentBuf, doc};
 use futures_util::StreamExt as _;
 
 use super::scope::Scope;
@@ -130,12 +130,38 @@ impl Documents {
         if let Some(owner) = owner {
             matching.insert(format!("{RECORD}.owner"), doc! { "$eq": owner.clone() });
         }
+        self.usage(collection, matching, &format!("${RECORD}.size"))
+            .await
+    }
+
+    /// What uploads in parts will take that are not files yet and do not expire before
+    /// `now`; of all or of one owner.
+    pub async fn begun_usage(
+        &self,
+        collection: &str,
+        owner: Option<&Bson>,
+        now: DateTime,
+    ) -> Result<FileUsage> {
+        let mut matching = doc! {
+            "collection": { "$eq": collection },
+            "done": false,
+            "expires": { "$gt": now },
+        };
+        if let Some(owner) = owner {
+            matching.insert("owner", doc! { "$eq": owner.clone() });
+        }
+        self.usage(OwnCollection::UPLOADS.0, matching, "$length")
+            .await
+    }
+
+    /// Counts documents, and adds up a field of theirs.
+    async fn usage(&self, collection: &str, matching: Document, bytes: &str) -> Result<FileUsage> {
         let pipeline = vec![
             doc! { "$match": matching },
             doc! { "$group": {
                 "_id": null,
                 "files": { "$sum": 1_i64 },
-                "bytes": { "$sum": format!("${RECORD}.size") },
+                "bytes": { "$sum": bytes },
             } },
         ];
         let time = self.limits.max_time;

@@ -311,3 +311,52 @@ upload.start();
     assert!(got.body == sent, "{} bytes", got.body.len());
     assert_eq!(list(&api, "files")[0]["_filename"], json!("from node.bin"));
 }
+
+#[test]
+fn uploads_that_were_only_begun_have_their_part_of_a_quota() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = "
+        [archive.collections.full]
+        quota = 100
+        [archive.collections.few]
+        max_files = 2
+        ";
+    std::fs::write(dir.path().join("coglex.toml"), config).unwrap();
+    let server = TestServer::start_in(dir, &[], |command| {
+        command.env("SERVER_SECRET", API_KEY);
+    });
+    let api = server.api();
+    // Each would fit, and none is ever a file: their parts would fill the disk.
+    let first = create(&api, "full", "a", 60);
+    append(&api, &first, 0, &[1; 59]);
+    begin(&api, "full", "b", 60).problem(413, "quota_exceeded");
+    create(&api, "full", "c", 40);
+    begin(&api, "full", "d", 1).problem(413, "quota_exceeded");
+    // One that is a file counts once, and one that was given up does not.
+    append(&api, &first, 59, &[1; 1]);
+    assert_eq!(list(&api, "full").len(), 1);
+    begin(&api, "full", "d", 1).problem(413, "quota_exceeded");
+    create(&api, "few", "a", 1);
+    let given_up = create(&api, "few", "b", 1);
+    begin(&api, "few", "c", 1).problem(413, "quota_exceeded");
+    let gone = api.request(Method::DELETE, &given_up);
+    assert_eq!(gone.header(VERSION.0, VERSION.1).reply().status, 204);
+    create(&api, "few", "c", 1);
+}
+
+#[test]
+fn an_upload_whose_place_is_taken_is_given_up() {
+    let server = TestServer::start();
+    let api = server.api();
+    let location = create(&api, "files", "a", 2);
+    append(&api, &location, 0, b"0");
+    let reference = location.rsplit('/').next().unwrap();
+    let document = json!({"document": {"_id": reference}});
+    api.post("/service/storage/v1/files/", &document).json();
+    assert_eq!(patch(&api, &location, 1, b"1", &[]).status, 409);
+    // Else each question would write the file once more.
+    assert_eq!(head(&api, &location).status, 404);
+    download(&api, "files", reference).problem(404, "not_found");
+    let blobs = server.dir.path().join("coglex-data/files");
+    assert!(files_below(&blobs).is_empty());
+}
