@@ -7,6 +7,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -35,6 +36,9 @@ const PART: usize = 5 << 20;
 
 /// Parts that are sent at once, for each upload.
 const PARTS: usize = 2;
+
+/// How long the bucket may take to answer a request, with all that is sent in it.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How a bucket is reached.
 #[derive(Clone)]
@@ -210,19 +214,26 @@ impl HttpConnector for Connector {
             .enable_http1()
             .build();
         let client = Client::builder(TokioExecutor::new()).build(https);
-        Ok(HttpClient::new(Requests { client }))
+        Ok(HttpClient::new(Requests {
+            client,
+            patience: PATIENCE,
+        }))
     }
 }
 
 #[derive(Debug)]
 struct Requests {
     client: Client<HttpsConnector<Tcp>, HttpRequestBody>,
+    /// Without an end, one bucket that hangs would hold uploads and sweeps for ever.
+    patience: Duration,
 }
 
 #[async_trait]
 impl HttpService for Requests {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let response = self.client.request(request).await.map_err(|error| {
+        let answered = tokio::time::timeout(self.patience, self.client.request(request)).await;
+        let answered = answered.map_err(|late| HttpError::new(HttpErrorKind::Timeout, late))?;
+        let response = answered.map_err(|error| {
             let kind = match error.is_connect() {
                 true => HttpErrorKind::Connect,
                 false => HttpErrorKind::Request,
@@ -231,5 +242,30 @@ impl HttpService for Requests {
         })?;
         let cut = |error| HttpError::new(HttpErrorKind::Interrupted, error);
         Ok(response.map(|body| HttpResponseBody::new(body.map_err(cut))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_bucket_that_hangs_is_given_up() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let requests = Requests {
+            client: Client::builder(TokioExecutor::new()).build(
+                HttpsConnectorBuilder::new()
+                    .with_webpki_roots()
+                    .https_or_http()
+                    .enable_http1()
+                    .build(),
+            ),
+            patience: Duration::from_millis(50),
+        };
+        let mut request = HttpRequest::new(HttpRequestBody::empty());
+        *request.uri_mut() = format!("http://{address}/").parse().unwrap();
+        let refused = requests.call(request).await.unwrap_err();
+        assert_eq!(refused.kind(), HttpErrorKind::Timeout);
     }
 }
