@@ -100,17 +100,21 @@ pub(crate) async fn list(
 }
 
 /// Who a new file belongs to: the user who uploads it, or, where the collection's
-/// files have owners, the one who is signed in beside the key.
+/// files have owners, the one of their realm who is signed in, beside the key or by
+/// themselves. A user of another realm may have the same id, and is none of them.
 async fn owner(
     state: &AppState,
     caller: &Caller,
     collection: &str,
     credentials: &Credentials,
 ) -> Result<Option<Bson>, ApiError> {
-    if let Caller::User(user) = caller {
+    let realm = &state.archive.settings_of(collection).owners;
+    if let Caller::User(user) = caller
+        && realm.as_ref().is_none_or(|realm| user.user.realm == *realm)
+    {
         return Ok(Some(user.user.id.clone()));
     }
-    let Some(realm) = &state.archive.settings_of(collection).owners else {
+    let Some(realm) = realm else {
         return Ok(None);
     };
     let user = state.services.accounts.session_of(realm, credentials);
