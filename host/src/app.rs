@@ -151,7 +151,6 @@ impl App {
         let (admin_key, admin_key_is_new) =
             config::admin_key(config.admin.key.as_ref(), &api_key, &config.data.dir)?;
         let keys = ApiKeys::new(Arc::clone(&store), clock.clone());
-        let access_rules = AccessRules::new(Arc::clone(&store));
         let kept = AuditSettings {
             retention: config.audit.retention,
             entries: config.audit.entries,
@@ -165,6 +164,9 @@ impl App {
             development,
         };
         let mut services = services(&config, &store, clock.clone(), sending)?;
+        let accounts = services.accounts.clone();
+        let access_rules = AccessRules::new(Arc::clone(&store))
+            .with_addresses(move |realm| accounts.address_field(realm));
         let archive = files::open(&config, services.documents.clone(), clock)?;
         let deployments = Deployments::new(Arc::clone(&store), config.storage.document_limit);
         let rules = Arc::new(Rules {

@@ -15,6 +15,7 @@
 //! a [`crate::Caller::User`] of it. No HTTP and no sessions are known here.
 
 mod parse;
+mod protect;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -26,6 +27,7 @@ use crate::error::{Error, Result};
 use crate::grants::{Access, Condition, Fields, Verb};
 use crate::json;
 use crate::storage::{Change, DocumentStore, StoreError, Update};
+use protect::AddressOf;
 
 /// Where the rules are.
 const COLLECTION: &str = "_coglex_rules";
@@ -172,7 +174,11 @@ impl RuleSet {
     }
 
     /// The rules of these collections, each as an operator wrote them.
-    fn new(revision: &str, texts: &BTreeMap<String, String>) -> Result<Self> {
+    fn new(
+        revision: &str,
+        texts: &BTreeMap<String, String>,
+        address_of: &AddressOf,
+    ) -> Result<Self> {
         let mut collections = BTreeMap::new();
         for (collection, text) in texts {
             let written = json::parse_document(text.as_bytes(), parse::MAX_DEPTH)?;
@@ -182,38 +188,8 @@ impl RuleSet {
             revision: revision.to_owned(),
             collections,
         };
-        set.protect()?;
+        set.protect(address_of)?;
         Ok(set)
-    }
-
-    /// Keeps users from changing what rules know them by: who could write `roles`, or
-    /// the `team` that a rule asks for, into his own document would let himself in.
-    fn protect(&mut self) -> Result<()> {
-        let mut known: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for rules in self.collections.values().flatten() {
-            let fields = known.entry(rules.realm.clone()).or_default();
-            let conditions = rules.rules().into_iter().filter_map(Rule::condition);
-            fields.extend(
-                conditions
-                    .flat_map(Condition::caller_fields)
-                    .map(str::to_owned),
-            );
-            fields.insert(ROLES.to_owned());
-        }
-        for (collection, rules) in &mut self.collections {
-            for rules in rules {
-                if rules.realm == *collection {
-                    rules
-                        .readonly
-                        .extend(known.remove(collection).unwrap_or_default());
-                    // The store's and the accounts' own rules keep these two.
-                    rules.readonly.remove("_id");
-                    rules.readonly.remove("_key");
-                }
-                rules.mask()?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -222,6 +198,7 @@ impl RuleSet {
 pub struct Rules {
     store: Arc<dyn DocumentStore>,
     known: Arc<RwLock<Arc<RuleSet>>>,
+    address_of: Arc<AddressOf>,
 }
 
 impl Rules {
@@ -230,6 +207,20 @@ impl Rules {
         Self {
             store,
             known: Arc::default(),
+            address_of: Arc::new(|_| None),
+        }
+    }
+
+    /// The same, which keep users from writing the field that this names for their
+    /// realm: the address that links for new passwords go to.
+    #[must_use]
+    pub fn with_addresses(
+        self,
+        address_of: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            address_of: Arc::new(address_of),
+            ..self
         }
     }
 
@@ -246,8 +237,8 @@ impl Rules {
         }
         let texts = stored.as_ref().map(texts).transpose()?.unwrap_or_default();
         // What this server cannot read lets nobody in, rather than somebody too many.
-        let set =
-            RuleSet::new(revision, &texts).map_err(|error| Error::Unavailable(error.into()))?;
+        let set = RuleSet::new(revision, &texts, &*self.address_of)
+            .map_err(|error| Error::Unavailable(error.into()))?;
         let set = Arc::new(set);
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&set);
         Ok(set)
@@ -321,7 +312,7 @@ impl Rules {
                 )));
             }
             let revision = fresh()?;
-            RuleSet::new(&revision, &texts)?;
+            RuleSet::new(&revision, &texts, &*self.address_of)?;
             let list = texts
                 .into_iter()
                 .map(|(collection, text)| doc! { "collection": collection, "rules": text });

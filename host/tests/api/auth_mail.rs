@@ -572,3 +572,34 @@ fn who_asks_for_nobody_waits_as_long_as_who_asks_for_somebody() {
         assert!(!last, "{known} {unknown}");
     }
 }
+
+#[test]
+fn a_stolen_session_cannot_have_the_link_for_a_new_password() {
+    let Some(mail) = MailServer::start(&[]) else {
+        return;
+    };
+    let write = |server: &TestServer, field: &str| {
+        let api = server.api();
+        sign_up(&api, "ann");
+        let user = sign_in(&api, "ann", PASSWORD).json();
+        let me = json!({ "_id": "$caller._id" });
+        let rules = server
+            .admin()
+            .request(Method::PUT, "/admin/v1/collections/users/rules/");
+        let rules = rules.json(&json!({ "users": { "read": me, "update": me } }));
+        assert_eq!(rules.reply().status, 200);
+        let own = format!(
+            "/service/storage/v1/users/{}/",
+            user["_id"]["$oid"].as_str().unwrap()
+        );
+        let body = json!({ "document": { "$set": { field: "eve@example.org" } } });
+        let open = server.anonymous();
+        with_token(&open, Method::PATCH, &own, &user["_token"], Some(&body))
+    };
+    let server = embedded(&mail, &[]);
+    write(&server, "email").problem(403, "forbidden");
+    let named = embedded(&mail, &["--auth-email-field", "mail"]);
+    write(&named, "mail").problem(403, "forbidden");
+    // Where no mail is sent it is a field like any other.
+    assert_eq!(write(&TestServer::start(), "email").status, 200);
+}

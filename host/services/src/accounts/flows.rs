@@ -158,6 +158,17 @@ impl Accounts {
         }
     }
 
+    /// The field with the address of a realm's users, where mail is sent there: who may
+    /// write it decides who gets the link for a new password.
+    pub fn address_field(&self, realm: &str) -> Option<String> {
+        self.outbox.as_ref().filter(|outbox| outbox.is_on())?;
+        let field = &self.inner.settings.policy_of(realm).flows.email_field;
+        let field = field.as_deref().unwrap_or("email");
+        // What is no name of a field holds no address either.
+        let is_name = !field.contains(['.', '$', '\0']) && documents::check_visible(field).is_ok();
+        (is_name && !field.is_empty()).then(|| field.to_owned())
+    }
+
     /// Makes the letter of a job of the outbox. Nothing if there is none to send: no
     /// such user, no address, too late, too many already, or done with.
     pub async fn letter(&self, letter: &FlowLetter, job: &str) -> Result<Option<FlowMail>> {

@@ -437,6 +437,16 @@ async fn roles_let_in_and_are_not_ones_own_to_change(store: Store) {
     ] {
         forbidden(set(doc! { field: "editor" }).await);
     }
+    // The address is theirs to write unless links for new passwords go there.
+    assert_eq!(set(doc! { "email": "a@example.org" }).await.unwrap(), 1);
+    let mailed = Rules::new(store.clone())
+        .with_addresses(|realm| (realm == "users").then(|| "email".to_owned()));
+    let caller = ann(&mailed).await;
+    for field in ["email", "email.x"] {
+        let change = Change::Operators(doc! { "$set": { field: "eve@example.org" } });
+        let update = service.update(&caller, "users", doc! {}, change, true, false);
+        forbidden(update.await);
+    }
 }
 
 async fn masks_hide_and_protect_fields(store: Store) {
