@@ -85,7 +85,9 @@ fn settings(config: &Config) -> ArchiveSettings {
             .iter()
             .map(|(name, own)| (name.clone(), of(own)))
             .collect(),
-        orphan_age: archive.orphan_age,
+        // Not every store tells when a blob was last written to: GridFS has the time of
+        // its first chunk, and a folder that of the last full piece.
+        orphan_age: archive.upload_timeout.saturating_add(archive.orphan_age),
         resumable_ttl: archive.resumable_ttl,
         url_ttl: archive.url_ttl,
         thumbnail_source: archive.thumbnail_source as u64,
@@ -131,4 +133,24 @@ pub(crate) async fn check(
     }
     let archive = open(config, documents, Clock::default())?;
     Ok(Some(archive.sweep(SystemTime::now(), dry).await?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_sweep_takes_what_is_still_uploaded() {
+        let dir = tempfile::tempdir().unwrap();
+        let given = [("UPLOAD_TIMEOUT", "6h"), ("ORPHAN_AGE", "60s")];
+        let loaded = config::load(&config::Inputs {
+            directory: dir.path().to_owned(),
+            environment: given
+                .map(|(name, value)| (format!("COGLEX_ARCHIVE_{name}"), value.to_owned()))
+                .into(),
+            ..config::Inputs::default()
+        });
+        let age = settings(&loaded.unwrap().config).orphan_age;
+        assert_eq!(age, Duration::from_secs(6 * 3600 + 60));
+    }
 }

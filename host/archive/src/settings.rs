@@ -11,7 +11,7 @@ pub struct ArchiveSettings {
     /// What holds for the named ones, whole.
     pub collections: BTreeMap<String, CollectionSettings>,
     /// How long a blob without a document is left alone: longer than any upload
-    /// takes from its last byte to its document.
+    /// takes from its first byte to its document.
     pub orphan_age: Duration,
     /// How long an upload that is sent in parts may take.
     pub resumable_ttl: Duration,

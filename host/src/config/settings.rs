@@ -364,7 +364,7 @@ pub static SETTINGS: &[Setting] = &[
         name: "archive.orphan_age",
         kind: Kind::Period { min_ms: 1000 },
         default: Is("1h"),
-        help: "How long bytes are left alone that no document stands for; longer than an upload takes from its last byte on, hooks included.",
+        help: "How long bytes are left alone that no document stands for, beyond archive.upload_timeout; longer than an upload takes from its last byte on, hooks included.",
         aliases: &[],
     },
     Setting {
