@@ -283,12 +283,26 @@ fn file(inputs: &Inputs, variables: &Variables) -> anyhow::Result<Option<(PathBu
     let must_exist = named.is_some();
     let path = named.unwrap_or_else(|| inputs.directory.join(FILE_NAME));
     match fs::read_to_string(&path) {
+        Ok(text) if !must_exist && is_a_plugins(&inputs.directory, &text) => Ok(None),
         Ok(text) => Ok(Some((path, text))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => Ok(None),
         Err(error) => {
             Err(error).with_context(|| format!("cannot read the configuration {}", path.display()))
         }
     }
+}
+
+/// Whether this `coglex.toml` is what a plugin asks for: in the folder of a plugin's
+/// source, with nothing in it that could be meant for a server. There `coglex dev` and
+/// `coglex plugin` are run, too.
+fn is_a_plugins(directory: &Path, text: &str) -> bool {
+    const MANIFEST: [&str; 2] = ["grants", "budget"];
+    let has_source = ["Cargo.toml", "package.json", "pyproject.toml"]
+        .iter()
+        .any(|name| directory.join(name).is_file());
+    has_source
+        && toml::from_str::<toml::Table>(text)
+            .is_ok_and(|table| table.keys().all(|key| MANIFEST.contains(&key.as_str())))
 }
 
 fn warnings(variables: &Variables) -> Vec<String> {

@@ -199,7 +199,8 @@ fn test_files(dir: &Path, extension: &str) -> anyhow::Result<Vec<String>> {
 /// person writes rather than something that tools made or fetched.
 pub(crate) fn is_source(inside: &Path) -> bool {
     let made = |part: &std::ffi::OsStr| {
-        ["target", "dist", "node_modules", "__pycache__"]
+        // The last is where `coglex dev` keeps its data when it is run in the folder.
+        ["target", "dist", "node_modules", "__pycache__", "coglex-data"]
             .iter()
             .any(|name| part == *name)
             || part.as_encoded_bytes().starts_with(b".")
@@ -228,6 +229,7 @@ mod tests {
             "a/__pycache__/b.pyc",
             "node_modules/coglex/package.json",
             "dist/a.wasm",
+            "coglex-data/documents.db",
         ] {
             assert!(!is_source(Path::new(path)), "{path}");
         }

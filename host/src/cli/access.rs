@@ -88,7 +88,7 @@ pub(super) fn commands() -> [Command; 3] {
             remote("create")
                 .about("Makes a key and prints it, once")
                 .arg(Arg::new("name").value_name("NAME").required(true).help("What to call it"))
-                .arg(option("grants", "JSON", "Documents, accounts and functions that it covers, as in coglex.toml's grants"))
+                .arg(option("grants", "JSON", "Documents, accounts, functions and payments that it covers, as in coglex.toml's grants"))
                 .arg(many("route", "PATH", "A route of an app that it opens, or PATH/* for all below; may be given several times"))
                 .arg(many("address", "RANGE", "Where it may be used from, such as 192.0.2.0/24; may be given several times"))
                 .arg(option("expires", "TIME", "When it ends, such as 2030-01-31T12:00:00Z")),

@@ -10,6 +10,8 @@ use crate::config;
 use crate::mail::{self, Mail};
 
 const STORY: &str = "\
+The configuration is that of the server in this folder.
+
   coglex mail templates                the letters that there are
   coglex mail preview reset            one of them, with made-up values
   coglex mail preview reset --html     its HTML

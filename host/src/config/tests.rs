@@ -371,3 +371,27 @@ fn a_dollar_in_an_environment_file_is_a_dollar() {
         );
     }
 }
+
+#[test]
+fn a_plugins_own_file_is_no_configuration() {
+    let manifest = "[grants]\nkv = true\n\n[budget]\ncpu_ms = 5\n";
+    let sources = ["Cargo.toml", "package.json", "pyproject.toml"];
+    for source in sources {
+        let place = place(&[("coglex.toml", manifest), (source, "")], &[]);
+        let port = load(&place.inputs).unwrap().config.server.port;
+        assert_eq!(port, 5000, "{source}");
+        let mut named = place.inputs.clone();
+        named.file = Some(place.dir.path().join("coglex.toml"));
+        assert!(load(&named).is_err(), "a file that was named is meant");
+    }
+    // Elsewhere it is a mistake, and so is a mixture of the two.
+    assert!(refusal(&[("coglex.toml", manifest)], &[]).contains("sets budget, which is no"));
+    let mixed = format!("{manifest}[server]\nport = 1\n");
+    assert!(refusal(&[("coglex.toml", &mixed), ("Cargo.toml", "")], &[]).contains("no setting"));
+    // A server's own is read there, too.
+    let own = place(
+        &[("coglex.toml", "[server]\nport = 1"), ("Cargo.toml", "")],
+        &[],
+    );
+    assert_eq!(load(&own.inputs).unwrap().config.server.port, 1);
+}
