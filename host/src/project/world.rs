@@ -164,10 +164,11 @@ mod tests {
             ("payments", "payment = [\"checkout\"]"),
         ] {
             let names = names(&format!("[grants]\n{grant}"));
-            assert!(
-                names.len() == OPEN.len() + 1 && names.contains(&name),
-                "{grant}"
-            );
+            // Who may call functions may also have them run later.
+            let comes_along = usize::from(name == "calls");
+            assert_eq!(names.len(), OPEN.len() + 1 + comes_along, "{grant}");
+            assert!(names.contains(&name), "{grant}");
+            assert_eq!(names.contains(&"jobs"), name == "calls", "{grant}");
         }
     }
 
