@@ -200,9 +200,15 @@ fn test_files(dir: &Path, extension: &str) -> anyhow::Result<Vec<String>> {
 pub(crate) fn is_source(inside: &Path) -> bool {
     let made = |part: &std::ffi::OsStr| {
         // The last is where `coglex dev` keeps its data when it is run in the folder.
-        ["target", "dist", "node_modules", "__pycache__", "coglex-data"]
-            .iter()
-            .any(|name| part == *name)
+        [
+            "target",
+            "dist",
+            "node_modules",
+            "__pycache__",
+            "coglex-data",
+        ]
+        .iter()
+        .any(|name| part == *name)
             || part.as_encoded_bytes().starts_with(b".")
     };
     inside != Path::new("Cargo.lock") && !inside.components().any(|part| made(part.as_os_str()))

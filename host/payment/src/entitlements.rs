@@ -167,7 +167,10 @@ impl Entitlements {
         // Not those that are known to be gone, or another's.
         let of_payments = doc! { "_id": { "$in": &known.customers } };
         let strangers = mirror.find(CUSTOMERS, of_payments, MAX).await?;
-        let strangers: Vec<String> = strangers.iter().filter_map(|one| text(one, "_id")).collect();
+        let strangers: Vec<String> = strangers
+            .iter()
+            .filter_map(|one| text(one, "_id"))
+            .collect();
         let mut unknown = known.customers.into_iter().rev();
         Ok(unknown.find(|customer| !strangers.contains(customer)))
     }

@@ -196,7 +196,11 @@ async fn money_that_is_only_held_pays_for_nothing() {
 async fn a_portal_is_opened_for_a_customer_of_that_address_alone() {
     let shop = shop();
     let customer = |id: &str, email: &str| json!({"id": id, "object": "customer", "email": email});
-    let portal = async || Entitlements::customer_of(&shop.mirror, "ann@x").await.unwrap();
+    let portal = async || {
+        Entitlements::customer_of(&shop.mirror, "ann@x")
+            .await
+            .unwrap()
+    };
     assert_eq!(portal().await, None);
     // Somebody else has typed the address of another into a payment.
     let charge = json!({
