@@ -64,6 +64,8 @@ fn config(guests: u32, max_memory: usize) -> Config {
         .concurrency_support(false)
         .epoch_interruption(true)
         .memory_init_cow(true)
+        // Twice the default: the frames of code that was made quickly are larger.
+        .max_wasm_stack(1024 * 1024)
         .parallel_compilation(true)
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(
             guests, max_memory,

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use coglex_services::grants::Grants;
 use tokio::sync::{Semaphore, oneshot};
+use wasmparser::{Parser, Payload};
 use wasmtime::Engine;
 use wasmtime::component::{Component, InstancePre};
 
@@ -30,6 +31,11 @@ const SETTLE: Duration = Duration::from_secs(2);
 /// Components over this size are compiled well at once: they carry interpreters, which
 /// take their time either way, and should not take it twice.
 const MAX_QUICK: usize = 4 * 1024 * 1024;
+
+/// So are those with a function of more bytes than this. Quick code keeps all that a
+/// function has at hand in its stack frame, which of the loop of an interpreter is tens
+/// of kilobytes: a guest that runs well would run out of stack.
+const MAX_QUICK_FUNCTION: usize = 16 * 1024;
 
 /// One kind of code of a plugin, and its doors.
 pub(crate) struct Tier {
@@ -69,7 +75,7 @@ impl Quick {
         engine: &Engine,
         wasm: &[u8],
     ) -> Result<Option<Component>, LoadError> {
-        if wasm.len() > MAX_QUICK {
+        if wasm.len() > MAX_QUICK || largest_function(wasm)? > MAX_QUICK_FUNCTION {
             return Ok(None);
         }
         let code = self
@@ -100,6 +106,18 @@ impl Quick {
             }
         });
     }
+}
+
+/// The bytes of the largest function of a component's modules.
+fn largest_function(wasm: &[u8]) -> Result<usize, LoadError> {
+    let mut largest = 0;
+    for payload in Parser::new(0).parse_all(wasm) {
+        let payload = payload.map_err(|error| LoadError::Compile(error.into()))?;
+        if let Payload::CodeSectionEntry(body) = payload {
+            largest = largest.max(body.range().len());
+        }
+    }
+    Ok(largest)
 }
 
 async fn improve(plugin: &Weak<Loaded>, work: Unhurried) {
@@ -170,4 +188,23 @@ pub(crate) fn compile(
         .initialize_copy_on_write_image()
         .map_err(|error| LoadError::Internal(error.into()))?;
     Ok(component)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_a_large_function_is_not_compiled_quickly() {
+        let quick = Quick::new(1 << 20).unwrap();
+        let engine = crate::engine::engine(4, 1 << 20).unwrap();
+        let component = |lines: usize| {
+            let body = "(drop (i32.const 1000000))".repeat(lines);
+            wat::parse_str(format!("(component (core module (func {body})))")).unwrap()
+        };
+        let compiled = |wasm: &[u8]| quick.compile(&engine, wasm).unwrap().is_some();
+        assert!(compiled(&component(10)));
+        assert!(!compiled(&component(MAX_QUICK_FUNCTION)));
+        assert!(largest_function(&component(10)[..20]).is_err());
+    }
 }
