@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use bson::DateTime;
+use coglex_mail::Templates;
 use coglex_services::jobs::{Job, JobQuery, MAX_LISTED, State as JobState};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -90,9 +91,7 @@ pub(crate) async fn templates(
     _key: AdminKey,
     State(state): State<AppState>,
 ) -> Result<Json<Vec<String>>, ApiError> {
-    Ok(Json(
-        mail::templates(&state.config).map_err(broken)?.names(),
-    ))
+    Ok(Json(read(&state).await?.names()))
 }
 
 /// `GET mail/templates/{name}/`: a letter with made-up values. The files are read anew:
@@ -102,7 +101,7 @@ pub(crate) async fn preview(
     State(state): State<AppState>,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    let templates = mail::templates(&state.config).map_err(broken)?;
+    let templates = read(&state).await?;
     if !templates.names().contains(&name) {
         return Err(ApiError::not_found(
             "There is no mail template of this name.",
@@ -115,6 +114,15 @@ pub(crate) async fn preview(
         "text": letter.text,
         "html": letter.html,
     })))
+}
+
+/// Reads the templates as their files are now, aside: files make their reader wait.
+async fn read(state: &AppState) -> Result<Templates, ApiError> {
+    let state = state.clone();
+    tokio::task::spawn_blocking(move || mail::templates(&state.config))
+        .await
+        .map_err(ApiError::internal)?
+        .map_err(broken)
 }
 
 /// For operators alone, who have to know the file and the line.
